@@ -1,0 +1,47 @@
+"""Rewrites of a verified program, each a pure function from one stage's type to the next.
+
+Verified --dead, ctx, maps, calls--> Xlated --batch--> Batched
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from xdpbatch.isa import Insn
+from xdpbatch.program import Program, Subprog
+
+
+class Layout(Enum):
+    """How a native program is called; see Compiled."""
+
+    SINGLE = "single"  # r1 = XdpBuff, returns the verdict
+    BATCH = "batch"  # r1 = XdpBuff[n], r2 = n, verdicts go to XdpBuff.act
+    POC = "poc"  # the slides' form, always 64 times
+
+
+@dataclass(frozen=True, slots=True)
+class Xlated:
+    """A program on this runtime's own structures: r1 is an XdpBuff, r0 at exit the verdict.
+
+    Its calls are bpf-to-bpf or NATIVE_CALL; its maps are LD_IMM64 with `ref` (the map's address).
+    """
+
+    program: Program  # what it came from: name, maps, license
+    insns: tuple[Insn, ...]
+    subprogs: tuple[Subprog, ...]
+    stack_depth: tuple[int, ...]
+    layout: Layout = Layout.SINGLE
+
+
+@dataclass(frozen=True, slots=True)
+class Batched(Xlated):
+    """An Xlated inside a trampoline.
+
+    `body` is the instruction where each packet starts: all registers but r1 and r10 are undefined
+    there, and so is the program's own stack. `buff_slot` is the offset from r10 of the 8 bytes that
+    hold the current XdpBuff.
+    """
+
+    body: int = 0
+    buff_slot: int = 0
