@@ -1,0 +1,45 @@
+# Two commands do all the set-up on a fresh machine with Python 3.11+ and make: `make demo`, `make test`.
+# Nothing here needs root, a system package or a C compiler; what the machine lacks, tests name and leave out.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint bench size lock clean
+
+$(BIN)/xdpbatch: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/xdpbatch requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	@touch $@
+
+# The main job: a real XDP program over a capture in batches of 64 as native code, and what batching bought.
+demo: $(BIN)/xdpbatch
+	@mkdir -p build
+	@echo '$$ xdpbatch run firewall.o --synth … -w build/demo.pcapng    # makes a capture to work on'
+	@$(BIN)/python -m xdpbatch.examples.demo build/demo.pcapng
+	$(BIN)/xdpbatch run src/xdpbatch/examples/parse.o -r build/demo.pcapng --baseline
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The locks name versions and hashes only; uv writes them (make lock, with network).
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-header -o requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-header --extra test --extra dev --extra cc --extra plot \
+	    -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
