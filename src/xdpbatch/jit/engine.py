@@ -1,0 +1,106 @@
+"""LLVM as a library: modules in, machine code of this CPU out, and loaded.
+
+Analogous to the kernel's bpf_jit_binary_alloc and module loader: objects are position independent,
+names that they do not define (maps, libc functions) are given their address when they are loaded.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from functools import cache
+
+import llvmlite
+from llvmlite import binding as llvm
+
+_serial = itertools.count()
+
+
+@cache
+def cpu() -> tuple[str, str, str]:
+    """This machine as LLVM names it: triple, CPU, features."""
+    features: str = llvm.get_host_cpu_features().flatten()
+    return llvm.get_process_triple(), llvm.get_host_cpu_name(), features
+
+
+def versions() -> tuple[object, ...]:
+    """What machine code depends on apart from its source: part of every cache key."""
+    return llvmlite.__version__, llvm.llvm_version_info, cpu()
+
+
+@cache
+def _machine() -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    triple, name, features = cpu()
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=name, features=features, opt=3, reloc="pic", codemodel="small"
+    )
+
+
+def parse(text: str) -> llvm.ModuleRef:
+    """A module of IR text, checked."""
+    module = llvm.parse_assembly(text)
+    module.triple = cpu()[0]
+    module.data_layout = str(_machine().target_data)
+    module.verify()
+    return module
+
+
+def link(texts: Collection[str]) -> llvm.ModuleRef:
+    """All modules in one."""
+    first, *others = texts
+    module = parse(first)
+    for text in others:
+        module.link_in(parse(text))
+    return module
+
+
+def export_only(module: llvm.ModuleRef, names: Collection[str]) -> None:
+    """Make all else private to the module, so that it is inlined or goes away."""
+    for value in itertools.chain(module.functions, module.global_variables):
+        if not value.is_declaration and value.name not in names:
+            value.linkage = "internal"
+
+
+def optimise(module: llvm.ModuleRef, *, final: bool = True) -> None:
+    """-O3; if not `final`, only clean-ups that later inlining does not mind (no loop is unrolled)."""
+    options = llvm.create_pipeline_tuning_options(speed_level=3 if final else 1)
+    options.loop_vectorization = options.slp_vectorization = final
+    options.loop_unrolling = final
+    builder = llvm.create_pass_builder(_machine(), options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def object_code(module: llvm.ModuleRef) -> bytes:
+    """An ELF object of a module."""
+    return bytes(_machine().emit_object(module))
+
+
+def assembly(module: llvm.ModuleRef) -> str:
+    """The machine code of a module as text."""
+    return str(_machine().emit_assembly(module))
+
+
+@cache
+def _jit() -> llvm.orcjit.LLJIT:
+    _machine()
+    return llvm.create_lljit_compiler(_machine(), use_jit_link=True)
+
+
+class Loaded:
+    """An object in memory. Its code stays mapped as long as this lives."""
+
+    def __init__(
+        self, code: bytes, exports: Collection[str], symbols: Mapping[str, int] | None = None
+    ) -> None:
+        builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name, address in (symbols or {}).items():
+            builder.import_symbol(name, address)
+        for name in exports:
+            builder.export_symbol(name)
+        self._library = builder.link(_jit(), f"xdpbatch.{next(_serial)}")
+
+    def address(self, name: str) -> int:
+        """Of an exported function."""
+        return int(self._library[name])
