@@ -144,6 +144,14 @@ class Insn:
         return self.op not in (EXIT, JA, GOTOL)
 
     @property
+    def call_register(self) -> int:
+        """Of a CALLX: the register that holds what is called.
+
+        clang 19 and later put it into dst, earlier ones into imm; bpf_conformance once used src.
+        """
+        return self.dst or self.src or self.imm
+
+    @property
     def uses_reg(self) -> bool:
         """Whether the second operand of ALU or JMP is a register."""
         return bool(self.op & X)
