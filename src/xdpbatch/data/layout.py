@@ -6,6 +6,7 @@ Native functions use the offsets as plain module constants; a Layout computes an
 from __future__ import annotations
 
 import ctypes
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,25 @@ def aligned(size: int, alignment: int = 64) -> np.ndarray[tuple[int], np.dtype[n
     """Zeroed bytes whose address is a multiple of `alignment`."""
     raw = np.zeros(size + alignment, dtype=np.uint8)
     skip = -address_of(raw) % alignment
+    return raw[skip : skip + size]
+
+
+HUGE_PAGE = 2 << 20
+
+
+def allocate(size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """Zeroed bytes for a long-lived block; OSError or MemoryError if there is no memory.
+
+    Small ones are `aligned`; large ones are their own anonymous mapping at a multiple of 2 MiB that
+    asks for transparent huge pages, and take memory only where they are touched.
+    """
+    if size < HUGE_PAGE:
+        return aligned(size)
+    mapping = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    raw = np.frombuffer(mapping, dtype=np.uint8)
+    skip = -address_of(raw) % HUGE_PAGE
     return raw[skip : skip + size]
 
 

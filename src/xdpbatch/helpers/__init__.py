@@ -1,7 +1,7 @@
 """Helpers: one file per helper, each with its prototype and its one definition.
 
-Analogous to `struct bpf_func_proto` (include/linux/bpf.h) beside the BPF_CALL it describes. A module
-helpers/NAME.py defines `HELPER = Helper(...)`; `helper(id)` finds it by scanning the package:
+Analogous to `struct bpf_func_proto` (include/linux/bpf.h) beside the BPF_CALL it describes. A
+module helpers/NAME.py defines `HELPER = Helper(...)`; `helper(id)` finds it by scanning the package:
 adding a helper touches one file. The verifier reads the prototype, `rewrite.calls` and the
 interpreter call `native`, or the map type's own function where `op` says so.
 """
@@ -63,6 +63,7 @@ class Helper:
     ret: Ret
     native: Native | None = None  # parameters: [buff], then one per argument
     op: str = ""  # instead of `native`: the MapType attribute that does the work ("lookup", …)
+    params: tuple[str, ...] = ()  # with `op`: the operation's parameter for each of `args`
     maps: frozenset[int] | None = None
     changes_packet: bool = False  # packet pointers are invalid afterwards
     gpl: bool = False

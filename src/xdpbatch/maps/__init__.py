@@ -11,17 +11,30 @@ package: adding a map type touches one file.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
+import itertools
+import os
 import pkgutil
 from abc import ABC
 from collections.abc import Iterator, MutableMapping
 from functools import cache
+from weakref import WeakValueDictionary
 
-from xdpbatch.data.layout import Layout, address_of, aligned, bytes_at
+from xdpbatch.data.layout import Layout, address_of, aligned, allocate, bytes_at
 from xdpbatch.errors import Diagnostic, MapError, UnsupportedError
+from xdpbatch.mem import load32, store32, store64
 from xdpbatch.native import Native
 from xdpbatch.program import MapSpec
+from xdpbatch.uapi import (
+    BPF_ANY,
+    BPF_F_RDONLY,
+    BPF_F_RDONLY_PROG,
+    BPF_F_WRONLY,
+    BPF_F_WRONLY_PROG,
+    MapNumber,
+)
 
 HEADER = Layout(
     "MapHeader",
@@ -48,6 +61,12 @@ GEOMETRY = {
 }  # parameters that a native function may declare by name
 
 CPUS = 2  # possible CPUs of this runtime: a per-CPU value has this many copies
+PCPU_MIN_UNIT_SIZE = 32 << 10  # include/linux/percpu.h: no per-CPU value is larger
+INT_MAX = (1 << 31) - 1
+ENOTSUPP = 524  # include/linux/errno.h; not an errno of user space
+ACCESS_FLAGS = BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG
+
+_ids = itertools.count(1)
 
 
 class MapType(ABC):
@@ -58,19 +77,28 @@ class MapType(ABC):
     * `key_size`, `value_size`, `max_entries`, `map_flags`: geometry, constants where known.
 
     `lookup` returns the address of the value or 0, `update` and `delete` 0 or -errno,
-    `next_key(map, key, next, …)` copies the key after `key` (0: the first) and returns 0 or -ENOENT.
-    `redirect(buff, map, key, flags, …)` is bpf_redirect_map: XDP_REDIRECT or the flags' low bits.
-    The `user_*` variants are what bpf(2) does where that differs (per-CPU values); they default
-    to the program's own operations.
+    `next_key(map, key, next, …)` copies the key after `key` (0: the first): 0 or -ENOENT.
+    `redirect(buff, map, key, flags, …)` is bpf_redirect_map: XDP_REDIRECT or the flags' low bits;
+    its key is the index itself, not an address.
+    `lookup_cpu(map, key, cpu, …)` and `update_cpu(map, key, value, flags, cpu, …)` exist where
+    `per_cpu`. `push(map, value, flags)`, `pop(map, value)` and `peek(map, value)` belong to types
+    without keys.
+    `read`, `write` and `remove` are what bpf(2) does from user space; they default to the
+    program's own operations.
     """
 
     number: int
-    name: str
+    name: str  # as bpftool spells it
     lookup: Native | None = None
     update: Native | None = None
     delete: Native | None = None
     next_key: Native | None = None
     redirect: Native | None = None
+    lookup_cpu: Native | None = None
+    update_cpu: Native | None = None
+    push: Native | None = None
+    pop: Native | None = None
+    peek: Native | None = None
     per_cpu = False
 
     def check(self, spec: MapSpec) -> None:
@@ -82,6 +110,58 @@ class MapType(ABC):
 
     def init(self, address: int, spec: MapSpec) -> None:
         """Initialise a zeroed block whose header is filled in."""
+
+    def user_size(self, spec: MapSpec) -> int:
+        """Bytes of a value as user space reads and writes it: bpf_map_value_size()."""
+        return round_up(spec.value_size, 8) * CPUS if self.per_cpu else spec.value_size
+
+    def read(self, m: Map, key: int) -> bytes | int:
+        """BPF_MAP_LOOKUP_ELEM: the value at the address `key`, or -errno."""
+        if not self.per_cpu:
+            value = m.call(self.lookup, key=key)
+            return bytes_at(value, m.spec.value_size) if value > 0 else value or -errno.ENOENT
+        size, copies = round_up(m.spec.value_size, 8), []
+        for cpu in range(CPUS):
+            value = m.call(self.lookup_cpu, key=key, cpu=cpu)
+            if value <= 0:
+                return -errno.ENOENT
+            copies.append(bytes_at(value, size))
+        return b"".join(copies)
+
+    def write(self, m: Map, key: int, value: bytes, flags: int) -> int:
+        """BPF_MAP_UPDATE_ELEM: 0 or -errno."""
+        if not self.per_cpu:
+            return m.call(self.update, key=key, value=address_in(value), flags=flags)
+        size = round_up(m.spec.value_size, 8)
+        for cpu in range(CPUS):
+            copy = value[cpu * size : cpu * size + size]
+            source = address_in(copy)
+            error = m.call(self.update_cpu, key=key, value=source, flags=flags, cpu=cpu)
+            if error:
+                return error
+            flags = BPF_ANY  # the first CPU's copy has made or found the element
+        return 0
+
+    def remove(self, m: Map, key: int) -> int:
+        """BPF_MAP_DELETE_ELEM: 0 or -errno."""
+        return m.call(self.delete, key=key)
+
+
+def round_up(n: int, multiple: int) -> int:
+    """The next multiple of a power of two."""
+    return (n + multiple - 1) & -multiple
+
+
+def map_error(number: int, message: str, reason: str = "") -> MapError:
+    """A MapError with the kernel's errno."""
+    name = errno.errorcode.get(number, str(number))
+    reason = reason or os.strerror(number)
+    return MapError(number, Diagnostic("map", message, reason=f"-{name}: {reason}"))
+
+
+def refuse(number: int, spec: MapSpec, why: str) -> MapError:
+    """The error for a map that the kernel would not create."""
+    return map_error(number, f"map {spec.name} cannot be created", why)
 
 
 @cache
@@ -109,5 +189,131 @@ def map_type(number: int, name: str = "?") -> MapType:
         ) from None
 
 
+def check_flags(spec: MapSpec, allowed: int) -> None:
+    """Refuse (EINVAL) flags outside of `allowed` and contradictory access flags.
+
+    Analogous to bpf_map_flags_access_ok() and bpf_get_file_flag().
+    """
+    if spec.flags & ~allowed:
+        raise refuse(errno.EINVAL, spec, f"flags {spec.flags & ~allowed:#x} are not for this type")
+    for both in (BPF_F_RDONLY | BPF_F_WRONLY, BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG):
+        if spec.flags & both == both:
+            raise refuse(errno.EINVAL, spec, "read-only and write-only exclude each other")
+
+
+def address_in(data: bytes) -> int:
+    """The address of a bytes object's first byte, which must outlive its use."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+
+
+by_id: WeakValueDictionary[int, Map] = WeakValueDictionary()
+
+
 class Map(MutableMapping[bytes, bytes]):
-    """One created map. As a mapping it behaves as bpf(2) does from user space."""
+    """One created map. As a mapping it behaves as bpf(2) does from user space.
+
+    Keys and values are bytes of exactly the map's sizes; a value of a per-CPU map is one copy for
+    each CPU, each padded to 8 bytes. Raises KeyError where the kernel says ENOENT to a lookup or
+    delete, MapError with the kernel's errno otherwise. The memory is freed with the object.
+    """
+
+    def __init__(self, spec: MapSpec) -> None:
+        self.spec = spec
+        self.kind = map_type(spec.type, spec.name)
+        if spec.map_extra and spec.type != MapNumber.BLOOM_FILTER:
+            raise refuse(errno.EINVAL, spec, "map_extra is for bloom filters only")
+        self.kind.check(spec)
+        size = self.kind.size(spec)
+        try:
+            self._block = allocate(size)
+        except (OSError, MemoryError, OverflowError):
+            raise refuse(errno.ENOMEM, spec, f"no memory for {size} bytes") from None
+
+        self.address = address_of(self._block)
+        self.id = next(_ids)
+        self.frozen = False
+        fields = (spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.type, self.id)
+        for i, field in enumerate(fields):
+            store32(self.address + 4 * i, field)
+        store64(self.address + MAP_SIZE, size)
+        self.kind.init(self.address, spec)
+        if spec.contents is not None:
+            self.put(bytes(spec.key_size), spec.contents)
+        by_id[self.id] = self
+
+    def call(self, op: Native | None, **arguments: int) -> int:
+        """Call an operation of this map's type with arguments by name; -524 if it has none."""
+        if op is None:
+            return -ENOTSUPP
+        known = {"map": self.address, **arguments}
+        for name, offset in GEOMETRY.items():
+            known[name] = load32(self.address + offset)
+        return op(*(known[name] for name in op.params))
+
+    def put(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
+        """bpf_map_update_elem(): `flags` are BPF_ANY, BPF_NOEXIST, BPF_EXIST."""
+        if self.frozen or self.spec.flags & BPF_F_RDONLY:
+            raise self.error(errno.EPERM, "update")
+        self._sized("key", key, self.spec.key_size)
+        self._sized("value", value, self.kind.user_size(self.spec))
+        self._checked("update", self.kind.write(self, address_in(key), value, flags))
+
+    def __getitem__(self, key: bytes) -> bytes:
+        if self.spec.flags & BPF_F_WRONLY:
+            raise self.error(errno.EPERM, "lookup")
+        self._sized("key", key, self.spec.key_size)
+        value = self.kind.read(self, address_in(key))
+        if isinstance(value, bytes):
+            return value
+        if value == -errno.ENOENT:
+            raise KeyError(key)
+        raise self.error(-value, "lookup")
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: bytes) -> None:
+        if self.frozen or self.spec.flags & BPF_F_RDONLY:
+            raise self.error(errno.EPERM, "delete")
+        self._sized("key", key, self.spec.key_size)
+        error = self.kind.remove(self, address_in(key))
+        if error == -errno.ENOENT:
+            raise KeyError(key)
+        self._checked("delete", error)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Keys in the order of BPF_MAP_GET_NEXT_KEY, as it is at each step."""
+        if self.spec.flags & BPF_F_WRONLY:
+            raise self.error(errno.EPERM, "get_next_key")
+        found = aligned(max(self.spec.key_size, 8))
+        key = 0
+        while True:
+            error = self.call(self.kind.next_key, key=key, next=address_of(found))
+            if error == -errno.ENOENT:
+                return
+            self._checked("get_next_key", error)
+            last = found[: self.spec.key_size].tobytes()
+            yield last
+            key = address_in(last)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<map {self.spec.name}: {self.kind.name}, id {self.id}>"
+
+    def error(self, number: int, what: str) -> MapError:
+        """The MapError for an operation that the kernel refuses with `number`."""
+        return map_error(number, f"{what} of map {self.spec.name} ({self.kind.name}) is refused")
+
+    def _checked(self, what: str, result: int) -> None:
+        if result < 0:
+            raise self.error(-result, what)
+
+    def _sized(self, what: str, value: bytes, size: int) -> None:
+        if len(value) != size:
+            raise map_error(
+                errno.EINVAL,
+                f"{what} of map {self.spec.name} has {len(value)} bytes",
+                f"a {what} of this map has {size} bytes",
+            )
