@@ -1,0 +1,88 @@
+"""A plugin for the public bpf_conformance suite: runs one bare BPF program and prints its r0.
+
+    python -m xdpbatch.testing.conformance [MEMORY_HEX] [--elf] [--backend interp|llvm|x86]
+
+The program comes as hex bytes on standard input (with --elf: an ELF object in hex), the memory as
+hex bytes in one argument. r1 is the memory, r2 its length. r0 is printed as hex; an error goes to
+standard error and the exit status is 1. Analogous to libbpf_plugin of that suite, without a kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import sys
+from collections.abc import Sequence
+
+from xdpbatch.errors import ObjectError, XdpBatchError
+from xdpbatch.interp import Frame, Interpreter, Region
+from xdpbatch.isa import BPF_CALL, CALL, LD_IMM64, MASK64, PSEUDO_FUNC, Insn, decode
+from xdpbatch.program import Program, Subprog
+
+UNWIND = 5  # the suite's own helper: returns its argument, and ends the program if that is 0
+
+
+class UnwindError(Exception):
+    """The program ended inside a helper."""
+
+
+def bare_program(insns: Sequence[Insn], name: str = "program") -> Program:
+    """Instructions without an object around them; functions start where calls go."""
+    starts = {0, len(insns)}
+    for insn in insns:
+        if (insn.op, insn.src) in ((CALL, BPF_CALL), (LD_IMM64, PSEUDO_FUNC)):
+            assert insn.target is not None
+            starts.add(insn.target)
+    bounds = sorted(starts)
+    pairs = zip(bounds, bounds[1:], strict=False)
+    subprogs = tuple(Subprog(f"{name}.{start}", start, end) for start, end in pairs)
+    return Program(name, ".text", tuple(insns), subprogs, {}, license="GPL")
+
+
+def unwind(machine: Interpreter, frame: Frame, number: int) -> int:
+    """Helper 5; there is no other."""
+    if number != UNWIND:
+        raise machine.error(frame, f"there is no helper {number}")
+    if frame.r[1] == 0:
+        raise UnwindError
+    return frame.r[1]
+
+
+def run_interp(program: Program, address: int, size: int) -> int:
+    """r0 of `program` by the interpreter, with `size` bytes of memory at `address`."""
+    machine = Interpreter(program, helper=unwind)
+    # call_local.data stores 8 bytes at r10 - 4: half of it lies above the first frame.
+    overhang = Region(machine.stack_end, machine.stack_end + 8)
+    try:
+        return machine.call((address, size), [Region(address, address + size), overhang])
+    except UnwindError:
+        return 0
+
+
+def run(program: Program, memory: bytes, backend: str = "interp") -> int:
+    """r0 of a bare program run by `backend` on a copy of `memory`."""
+    buffer = ctypes.create_string_buffer(memory, len(memory) + 1)
+    address = ctypes.addressof(buffer)
+    return run_interp(program, address, len(memory)) & MASK64
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; the exit status."""
+    parser = argparse.ArgumentParser(prog="xdpbatch-conformance", description=__doc__)
+    parser.add_argument("memory", nargs="*", help="hex bytes, white space between")
+    parser.add_argument("--elf", action="store_true", help="the program is an ELF object in hex")
+    parser.add_argument("--backend", choices=("interp", "llvm", "x86"), default="interp")
+    options = parser.parse_args(arguments)
+    try:
+        memory = bytes.fromhex("".join(options.memory))
+        code = bytes.fromhex(sys.stdin.read())
+        program = bare_program(decode(code))
+        print(f"{run(program, memory, options.backend):x}")
+    except (XdpBatchError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
