@@ -1,9 +1,9 @@
 """Helpers: one file per helper, each with its prototype and its one definition.
 
 Analogous to `struct bpf_func_proto` (include/linux/bpf.h) beside the BPF_CALL it describes. A
-module helpers/NAME.py defines `HELPER = Helper(...)`; `helper(id)` finds it by scanning the package:
-adding a helper touches one file. The verifier reads the prototype, `rewrite.calls` and the
-interpreter call `native`, or the map type's own function where `op` says so.
+module helpers/NAME.py defines `HELPER = Helper(...)`; `helpers()` finds it by scanning the
+package: adding a helper touches one file. The verifier reads the prototype, `rewrite.calls` and
+the interpreter call `native`, or the map type's own function where `op` says so.
 """
 
 from __future__ import annotations
