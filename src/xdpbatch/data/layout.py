@@ -50,6 +50,11 @@ class Layout:
         """`count` zeroed structs, aligned to a cache line (64 bytes)."""
         return aligned(count * self.size).view(self.dtype)
 
+    def at(self, address: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+        """The struct at an address as an array of one, to read and write; the memory must live."""
+        memory = (ctypes.c_uint8 * self.size).from_address(address)
+        return np.frombuffer(memory, dtype=self.dtype)
+
 
 def aligned(size: int, alignment: int = 64) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """Zeroed bytes whose address is a multiple of `alignment`."""
