@@ -1,0 +1,92 @@
+"""What this machine allows, and the remedy for what it does not. Analogous to `bpftool feature`.
+
+Every probe does the thing itself in its smallest form; nothing is concluded from a version.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One answer: `ok`, what was found, and if not ok what is lost and how to get it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def machine() -> Iterator[Feature]:
+    """The features of this machine, probed one after the other."""
+    for probe in (_native, _x86, _compiler, _vmlinux_btf, _bpf, _af_xdp, _huge_pages):
+        yield probe()
+
+
+def _native() -> Feature:
+    from llvmlite import binding
+
+    version = ".".join(map(str, binding.llvm_version_info))
+    return Feature("backend llvm", True, f"LLVM {version} for {platform.machine()}")
+
+
+def _x86() -> Feature:
+    here = platform.machine()
+    ok = here in ("x86_64", "AMD64")
+    return Feature("backend x86", ok, here, "" if ok else "use --backend llvm")
+
+
+def _compiler() -> Feature:
+    from xdpbatch import cc
+
+    found = cc.find()
+    if found is None:
+        return Feature("compile", False, "no compiler", "pip install xdpbatch[cc], or apt clang")
+    return Feature("compile", True, str(found))
+
+
+def _vmlinux_btf() -> Feature:
+    path = "/sys/kernel/btf/vmlinux"
+    ok = os.access(path, os.R_OK)
+    return Feature("kernel BTF", ok, path, "" if ok else "pass a BTF file to programs that need it")
+
+
+def _attempt(name: str, what: str, attempt: Callable[[], object]) -> Feature:
+    """Try it; an OSError becomes the reason, with the remedy for missing privileges."""
+    try:
+        attempt()
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        remedy = "run as root (CAP_BPF, CAP_NET_ADMIN)" if denied else "needs a newer kernel"
+        return Feature(name, False, f"{what}: {error.strerror}", remedy)
+    return Feature(name, True, what)
+
+
+def _bpf() -> Feature:
+    from xdpbatch.sys import bpf
+
+    return _attempt("backend kernel", "bpf(2), Linux " + platform.release(), bpf.probe)
+
+
+def _af_xdp() -> Feature:
+    def attempt() -> None:
+        socket.socket(44, socket.SOCK_RAW, 0).close()  # AF_XDP, include/linux/socket.h
+
+    return _attempt("AF_XDP", "socket(AF_XDP)", attempt)
+
+
+def _huge_pages() -> Feature:
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+            mode = file.read().split("[")[1].split("]")[0]
+    except (OSError, IndexError):
+        mode = "not available"
+    ok = mode in ("always", "madvise")
+    return Feature(
+        "huge pages", ok, f"transparent: {mode}", "" if ok else "large maps and Umems use 4 KiB"
+    )
