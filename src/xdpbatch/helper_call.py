@@ -1,4 +1,4 @@
-"""Helper calls in the interpreter: arguments checked by prototype, then the helper's one definition.
+"""Helper calls in the interpreter: arguments checked by prototype, then the one definition.
 
 Analogous to check_helper_call() of kernel/bpf/verifier.c followed by the call itself. The map's
 operation is chosen by the map's type at run time, where native code has it chosen beforehand.
@@ -15,7 +15,7 @@ from xdpbatch.data import buff as xdp
 from xdpbatch.helpers import Arg, Helper, Ret, helpers
 from xdpbatch.interp import FUNCTION, Frame, Interpreter, Region
 from xdpbatch.isa import MASK32, MASK64
-from xdpbatch.maps import GEOMETRY, KEY_SIZE, MAP_FLAGS, MAP_TYPE, VALUE_SIZE, map_type
+from xdpbatch.maps import ENOTSUPP, GEOMETRY, KEY_SIZE, MAP_FLAGS, MAP_TYPE, VALUE_SIZE, map_type
 from xdpbatch.native import Native
 from xdpbatch.uapi import BPF_F_RDONLY_PROG, MAX_TAIL_CALL_CNT, MapNumber
 
@@ -125,3 +125,34 @@ def _map_operation(one: HelperCall) -> int:
     known["buff"] = one.machine.buff
     known |= zip(one.helper.params, map(mem.signed, one.arguments), strict=True)
     return native(*(known[name] for name in native.params)) & MASK64
+
+
+def _loop(one: HelperCall) -> int:
+    """bpf_loop(): call back up to `count` times, until the callback returns other than 0."""
+    count, callback, context, flags = one.arguments
+    count &= MASK32
+    if flags:
+        return -errno.EINVAL & MASK64
+    if count > MAX_LOOPS:
+        return -errno.E2BIG & MASK64
+    for i in range(count):
+        if one.machine.function(one.frame.program, callback ^ FUNCTION, (i, context)):
+            return i + 1
+    return count
+
+
+def _tail_call(one: HelperCall) -> int:
+    """bpf_tail_call(): the rest of this function is replaced by another program, or goes on."""
+    machine, frame, index = one.machine, one.frame, one.arguments[2] & MASK32
+    rxq = mem.load64(machine.buff + xdp.RXQ)
+    made = mem.load32(rxq + xdp.RXQ_TAIL_CALLS)
+    program = machine.tail_target(one.map, index)
+    if program is None or made >= MAX_TAIL_CALL_CNT:
+        return 0
+    mem.store32(rxq + xdp.RXQ_TAIL_CALLS, made + 1)
+    frame.program, frame.pc = program, 0
+    frame.r[1] = machine.buff
+    return 0
+
+
+CONTROL: dict[int, Callable[[HelperCall], int]] = {LOOP: _loop, TAIL_CALL: _tail_call}

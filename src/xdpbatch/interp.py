@@ -4,16 +4,15 @@ Analogous to ___bpf_prog_run() of kernel/bpf/core.c, with the bounds checks that
 to its verifier. It runs the program as it was loaded (ctx accesses are `struct xdp_md` fields,
 helpers are called by number) over the same memory that native code uses: an XdpBuff, and maps
 in their blocks. Nothing of the rewrites or backends is shared, so that it can judge them.
-Registers are unsigned 64-bit Python integers. The source of all of it is RFC 9669.
+Registers are unsigned 64-bit Python integers. What an operation computes stands in
+`semantics`. The source of all of it is RFC 9669.
 """
 
 from __future__ import annotations
 
 import ctypes
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from xdpbatch import mem
 from xdpbatch.data import buff as xdp
@@ -30,7 +29,6 @@ from xdpbatch.isa import (
     GOTOL,
     HELPER_CALL,
     JA,
-    LD_IMM64,
     LOAD_ACQ,
     MASK32,
     MASK64,
@@ -42,15 +40,13 @@ from xdpbatch.isa import (
     Alu,
     Class,
     Insn,
-    Jmp,
     Mode,
     X,
 )
+from xdpbatch.maps import SIZEOF_HEADER, Map
 from xdpbatch.program import Program
-from xdpbatch.uapi import MAX_BPF_STACK
-
-if TYPE_CHECKING:
-    from xdpbatch.maps import Map
+from xdpbatch.semantics import ALU, ATOMIC, JUMP, SIGNED_ALU, SIGNED_JUMP, signed, swapped
+from xdpbatch.uapi import BPF_F_RDONLY_PROG, MAX_BPF_STACK
 
 MAX_FRAMES = 8  # MAX_CALL_FRAMES of include/linux/bpf_verifier.h
 FUNCTION = 1 << 62  # a function's "address" is this plus its first instruction's index
@@ -61,72 +57,6 @@ class ExecutionError(XdpBatchError):
 
     status = 1
 
-
-def signed(value: int, bits: int = 64) -> int:
-    """The low `bits` of `value` as a two's complement number."""
-    sign = 1 << (bits - 1)
-    return ((value & ((1 << bits) - 1)) ^ sign) - sign
-
-
-def swapped(value: int, bits: int) -> int:
-    """The low `bits` of `value`, their bytes in reverse order."""
-    size = bits // 8
-    return int.from_bytes((value & ((1 << bits) - 1)).to_bytes(size, "little"), "big")
-
-
-def truncated_quotient(a: int, b: int) -> int:
-    """a / b rounded toward zero, as C does (Python rounds down)."""
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-
-
-# Arithmetic (section 4.1): f(dst, src, bits) of operands that are unsigned and `bits` wide; the
-# result counts modulo 2**bits, and ALU (32 bits) clears the upper half of dst.
-ALU: dict[int, Callable[[int, int, int], int]] = {
-    Alu.ADD: lambda a, b, bits: a + b,
-    Alu.SUB: lambda a, b, bits: a - b,
-    Alu.MUL: lambda a, b, bits: a * b,
-    Alu.DIV: lambda a, b, bits: a // b if b else 0,
-    Alu.OR: lambda a, b, bits: a | b,
-    Alu.AND: lambda a, b, bits: a & b,
-    Alu.LSH: lambda a, b, bits: a << (b & (bits - 1)),
-    Alu.RSH: lambda a, b, bits: a >> (b & (bits - 1)),
-    Alu.NEG: lambda a, b, bits: -a,
-    Alu.MOD: lambda a, b, bits: a % b if b else a,
-    Alu.XOR: lambda a, b, bits: a ^ b,
-    Alu.MOV: lambda a, b, bits: b,
-    Alu.ARSH: lambda a, b, bits: signed(a, bits) >> (b & (bits - 1)),
-}
-
-# The same with offset 1: operands are signed. The smallest number divided by -1 wraps to itself.
-SIGNED_ALU: dict[int, Callable[[int, int], int]] = {
-    Alu.DIV: lambda a, b: truncated_quotient(a, b) if b else 0,
-    Alu.MOD: lambda a, b: a - b * truncated_quotient(a, b) if b else a,
-}
-
-# Jumps (section 4.3): f(dst, src); signed ones get signed operands.
-JUMP: dict[int, Callable[[int, int], bool]] = {
-    Jmp.JEQ: operator.eq,
-    Jmp.JNE: operator.ne,
-    Jmp.JGT: operator.gt,
-    Jmp.JGE: operator.ge,
-    Jmp.JLT: operator.lt,
-    Jmp.JLE: operator.le,
-    Jmp.JSET: lambda a, b: bool(a & b),
-}
-SIGNED_JUMP: dict[int, Callable[[int, int], bool]] = {
-    Jmp.JSGT: operator.gt,
-    Jmp.JSGE: operator.ge,
-    Jmp.JSLT: operator.lt,
-    Jmp.JSLE: operator.le,
-}
-
-# Atomics (section 5.3): f(old, src) is the new value.
-ATOMIC: dict[str, Callable[[int, int], int]] = {
-    "add": operator.add,
-    "or": operator.or_,
-    "and": operator.and_,
-    "xor": operator.xor,
-}
 
 LOAD = {1: mem.load8, 2: mem.load16, 4: mem.load32, 8: mem.load64}
 STORE = {1: mem.store8, 2: mem.store16, 4: mem.store32, 8: mem.store64}
@@ -187,6 +117,7 @@ class Interpreter:
         self.helper = helper or call_helper
         self.budget = budget
         self.buff = 0
+        self.map_addresses = {m.address for m in self.maps.values()}
         self.granted: dict[int, Region] = {}
         self._stack = ctypes.create_string_buffer(MAX_FRAMES * MAX_BPF_STACK + 16)
         self._stack_base = -(-ctypes.addressof(self._stack) // 8) * 8
@@ -338,12 +269,16 @@ def _ld(machine: Interpreter, frame: Frame) -> None:
     """LD_IMM64: a constant, a map, a map's value, or a function (section 5.4)."""
     insn = frame.insn
     value = insn.imm
+    m = machine.maps.get(insn.ref or "")
     if insn.src == PSEUDO_FUNC:
         value = FUNCTION | _target(insn)
-    elif insn.src == PSEUDO_MAP_FD and insn.ref in machine.maps:
-        value = machine.maps[insn.ref].address
-    elif insn.src == PSEUDO_MAP_VALUE and insn.ref in machine.maps:
-        value = machine.maps[insn.ref].value_address + insn.imm
+    elif insn.src == PSEUDO_MAP_FD and m is not None:
+        value = m.address
+    elif insn.src == PSEUDO_MAP_VALUE and m is not None:
+        start = m.address + SIZEOF_HEADER  # the one value of an array: a data section
+        read_only = m.spec.flags & BPF_F_RDONLY_PROG
+        machine.grant(Region(start, start + m.spec.value_size, not read_only))
+        value = start + insn.imm
     elif insn.src:
         raise machine.error(frame, f"64-bit immediate of kind {insn.src} ({insn.ref}) is unknown")
     frame.r[insn.dst] = value & MASK64
@@ -365,7 +300,9 @@ def _ldx(machine: Interpreter, frame: Frame) -> None:
 
 def _ctx_field(machine: Interpreter, frame: Frame, offset: int) -> int:
     if frame.insn.width != 4 or offset not in XDP_MD:
-        raise machine.error(frame, f"struct xdp_md has no {frame.insn.width}-byte field at {offset}")
+        raise machine.error(
+            frame, f"struct xdp_md has no {frame.insn.width}-byte field at {offset}"
+        )
     return XDP_MD[offset](machine.buff)
 
 
