@@ -32,6 +32,7 @@ def versions() -> tuple[object, ...]:
 def _machine() -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for inline assembly
     triple, name, features = cpu()
     return llvm.Target.from_triple(triple).create_target_machine(
         cpu=name, features=features, opt=3, reloc="pic", codemodel="small"
@@ -64,7 +65,7 @@ def export_only(module: llvm.ModuleRef, names: Collection[str]) -> None:
 
 
 def optimise(module: llvm.ModuleRef, *, final: bool = True) -> None:
-    """-O3; if not `final`, only clean-ups that later inlining does not mind (no loop is unrolled)."""
+    """-O3; if not `final`, only what later inlining does not mind (no loop is unrolled)."""
     options = llvm.create_pipeline_tuning_options(speed_level=3 if final else 1)
     options.loop_vectorization = options.slp_vectorization = final
     options.loop_unrolling = final

@@ -33,6 +33,11 @@ def pointer(b: ir.IRBuilder, address: ir.Value) -> ir.Value:
     return b.inttoptr(address, PTR)
 
 
+def atom(b: ir.IRBuilder, address: ir.Value, bits: int) -> ir.Value:
+    """An address that an atomic operation of `bits` bits goes to."""
+    return b.inttoptr(address, ir.IntType(bits).as_pointer())
+
+
 def _load(bits: int) -> Emit:
     def emit(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
         value = b.load(pointer(b, args[0]), typ=ir.IntType(bits), align=1)
@@ -51,8 +56,7 @@ def _store(bits: int) -> Emit:
 
 def _load_acquire(bits: int) -> Emit:
     def emit(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
-        kind = ir.IntType(bits)
-        value = b.load_atomic(pointer(b, args[0]), "acquire", bits // 8, typ=kind)
+        value = b.load_atomic(atom(b, args[0], bits), "acquire", bits // 8)
         return b.zext(value, I64) if bits < 64 else value
 
     return emit
@@ -60,7 +64,8 @@ def _load_acquire(bits: int) -> Emit:
 
 def _store_release(bits: int) -> Emit:
     def emit(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
-        b.store_atomic(_narrow(b, args[1], bits), pointer(b, args[0]), "release", bits // 8)
+        value = _narrow(b, args[1], bits)
+        b.store_atomic(value, atom(b, args[0], bits), "release", bits // 8)
         return I64(0)
 
     return emit
@@ -68,7 +73,7 @@ def _store_release(bits: int) -> Emit:
 
 def _fetch_add(bits: int) -> Emit:
     def emit(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
-        old = b.atomic_rmw("add", pointer(b, args[0]), _narrow(b, args[1], bits), "seq_cst")
+        old = b.atomic_rmw("add", atom(b, args[0], bits), _narrow(b, args[1], bits), "seq_cst")
         return b.zext(old, I64) if bits < 64 else old
 
     return emit
@@ -77,7 +82,7 @@ def _fetch_add(bits: int) -> Emit:
 def _compare_exchange(bits: int) -> Emit:
     def emit(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
         expected, value = (_narrow(b, arg, bits) for arg in args[1:])
-        pair = b.cmpxchg(pointer(b, args[0]), expected, value, "seq_cst", "seq_cst")
+        pair = b.cmpxchg(atom(b, args[0], bits), expected, value, "seq_cst", "seq_cst")
         old = b.extract_value(pair, 0)
         return b.zext(old, I64) if bits < 64 else old
 

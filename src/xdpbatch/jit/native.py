@@ -1,9 +1,9 @@
 """From native functions to LLVM IR and machine code, through numba and the disk cache.
 
-Analogous to compiling the kernel's helpers with the kernel: done once per machine. numba serves as a
-front end only: it turns ONE function into IR, in which calls of other native functions are
-calls of their symbols; linking and inlining come later. numba is imported only when the
-cache does not know a function yet.
+Analogous to compiling the kernel's helpers with the kernel: done once per machine. numba is a
+front end only (`frontend`): it turns ONE function into IR, in which calls of other native functions
+are calls of their symbols; linking and inlining come later. numba is imported only when the cache
+does not know a function yet.
 
 Before (Python)                      After (LLVM IR)
   @native                              define i64 @"maps.array.lookup"(i64 %map, i64 %key, ...) {
@@ -14,11 +14,8 @@ Before (Python)                      After (LLVM IR)
 from __future__ import annotations
 
 import builtins
-import inspect
 import re
-import types
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,10 +23,11 @@ from typing import Any
 from llvmlite import ir
 
 from xdpbatch.jit import cache, engine
-from xdpbatch.jit.intrinsics import EMIT, I64, declare
+from xdpbatch.jit.intrinsics import EMIT, I64
 from xdpbatch.native import Intrinsic, Native
 
 _BUILTINS = ("range", "int", "min", "max", "abs", "bool")
+_SOURCES = ("native.py", "frontend.py", "intrinsics.py", "engine.py")
 _RAISED = "xdpbatch.raised"  # called on a path that raises; must be gone after optimisation
 
 
@@ -136,7 +134,7 @@ _tools: list[object] = []
 def _toolchain() -> tuple[object, ...]:
     if not _tools:
         here = Path(__file__).parent
-        ours = [(here / name).read_bytes() for name in ("native.py", "intrinsics.py", "engine.py")]
+        ours = [(here / name).read_bytes() for name in _SOURCES]
         _tools.extend((engine.versions(), metadata.version("numba"), cache.key_of(*ours)))
     return tuple(_tools)
 
@@ -152,7 +150,13 @@ def _intrinsic_ir(function: Native) -> str:
 
 def _numba_ir(function: Native) -> str:
     """numba's code, cleaned: wrapping arithmetic, no exceptions, no trace of CPython."""
-    text, mangled = _compile(function)
+    from xdpbatch.jit import frontend  # imports numba, which takes most of a second
+
+    names = {name: _global(function, name) for name in function.python.__code__.co_names}
+    try:
+        text, mangled = frontend.compile_function(function, names)
+    except frontend.RefusedError as error:
+        raise _refused(function, str(error)) from error
     # int64 arithmetic of numba is `nsw`: an overflow would be poison. Here it wraps.
     text = re.sub(r"\b(add|sub|mul|shl)((?: nuw| nsw)+)", r"\1", text).replace(
         "noinline", "nounwind"
@@ -164,73 +168,6 @@ def _numba_ir(function: Native) -> str:
     if _RAISED in cleaned:
         raise _refused(function, "a path of it raises an exception")
     return cleaned
-
-
-def _compile(function: Native) -> tuple[str, str]:
-    """Unoptimised IR of numba, and the name of the function in it.
-
-    Ahead-of-time code generation, as numba.pycc does it: numba's own JIT would want an
-    address for every symbol that the function calls.
-    """
-    import numba
-    from numba.core import compiler
-    from numba.core.registry import cpu_target
-
-    python = function.python
-    names = {name: _global(function, name) for name in python.__code__.co_names}
-    scope = {k: _as_numba(v) if isinstance(v, Native) else v for k, v in names.items()}
-    copy = types.FunctionType(python.__code__, scope, python.__name__)
-    context = cpu_target.target_context.with_aot_codegen("xdpbatch")
-    flags = compiler.Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    arguments = (numba.int64,) * len(function.params)
-    with _unoptimised():
-        try:
-            compiled = compiler.compile_extra(
-                cpu_target.typing_context, context, copy, arguments, numba.int64, flags, {}
-            )
-        except numba.core.errors.NumbaError as error:
-            raise _refused(function, str(error)) from error
-        text: str = compiled.library.get_llvm_str()
-    return text, str(compiled.fndesc.mangled_name)
-
-
-@contextmanager
-def _unoptimised() -> Iterator[None]:
-    """numba without optimisation: `nsw` has had no effect yet when we take it away."""
-    from numba.core import config
-
-    level = config.OPT
-    config.OPT = type(level)(0)
-    try:
-        yield
-    finally:
-        config.OPT = level
-
-
-def _as_numba(function: Native) -> Any:
-    """A numba intrinsic that emits an intrinsic in place, or a call of a native's symbol."""
-    import numba
-    from numba.extending import intrinsic
-
-    count = len(function.params)
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        if isinstance(function, Intrinsic):
-            return EMIT[function.python.__name__](builder, args)
-        return builder.call(declare(builder, function.symbol, I64, *[I64] * count), args)
-
-    def typed(typing_context: Any, *args: Any) -> Any:
-        return numba.int64(*[numba.int64] * count), emit
-
-    parameters = ("typing_context", *function.params)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, kind) for name in parameters]
-    )
-    typed.__name__ = function.python.__name__
-    return intrinsic(typed)
 
 
 def _wrapper(function: Native, mangled: str) -> str:
