@@ -94,6 +94,13 @@ def mul64(a: int, b: int) -> int:
 
 
 @intrinsic
+def fold64(a: int, b: int) -> int:
+    """The two halves of the unsigned 128-bit product a * b, xored: the step of a hash."""
+    product = (a & _M64) * (b & _M64)
+    return signed(product ^ product >> 64)
+
+
+@intrinsic
 def shr64(a: int, n: int) -> int:
     """Logical shift right, 0 <= n < 64."""
     return signed((a & _M64) >> n)

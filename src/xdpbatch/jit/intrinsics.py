@@ -113,6 +113,12 @@ def _fill(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
     return I64(0)
 
 
+def _fold64(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
+    wide = ir.IntType(128)
+    product = b.mul(b.zext(args[0], wide), b.zext(args[1], wide))
+    return b.xor(b.trunc(product, I64), b.trunc(b.lshr(product, wide(64)), I64))
+
+
 def _prefetch(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
     hint = declare(b, "llvm.prefetch.p0", ir.VoidType(), PTR, I32, I32, I32)
     b.call(hint, [pointer(b, args[0]), I32(0), I32(3), I32(1)])  # read, keep in all caches, data
@@ -152,6 +158,7 @@ EMIT: dict[str, Emit] = {
     "fill": _fill,
     "add64": lambda b, args: b.add(args[0], args[1]),
     "mul64": lambda b, args: b.mul(args[0], args[1]),
+    "fold64": _fold64,
     "shr64": lambda b, args: b.lshr(args[0], b.and_(args[1], I64(63))),
     "below": lambda b, args: b.zext(b.icmp_unsigned("<", args[0], args[1]), I64),
     "ctz64": lambda b, args: b.cttz(args[0], I1(0)),

@@ -211,9 +211,8 @@ def _info(fd: int, size: int) -> bytes:
 
 def map_info(fd: int) -> MapInfo:
     """BPF_OBJ_GET_INFO_BY_FD of a map."""
-    info = _info(fd, 88)
-    name = info[24:40].rstrip(b"\0").decode()
-    return MapInfo(*struct.unpack_from("=6I", info), name)
+    kind, number, key, value, entries, flags, name = struct.unpack_from("=6I16s", _info(fd, 88))
+    return MapInfo(kind, number, key, value, entries, flags, name.rstrip(b"\0").decode())
 
 
 def prog_id(fd: int) -> int:
