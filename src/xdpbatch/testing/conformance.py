@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-from xdpbatch.errors import ObjectError, XdpBatchError
+from xdpbatch.errors import XdpBatchError
 from xdpbatch.interp import Frame, Interpreter, Region
 from xdpbatch.isa import BPF_CALL, CALL, LD_IMM64, MASK64, PSEUDO_FUNC, Insn, decode
 from xdpbatch.program import Program, Subprog
 
 UNWIND = 5  # the suite's own helper: returns its argument, and ends the program if that is 0
+BUDGET = 1_000_000  # instructions: a program that runs longer is taken for one that hangs
 
 
 class UnwindError(Exception):
@@ -34,8 +36,7 @@ def bare_program(insns: Sequence[Insn], name: str = "program") -> Program:
             assert insn.target is not None
             starts.add(insn.target)
     bounds = sorted(starts)
-    pairs = zip(bounds, bounds[1:], strict=False)
-    subprogs = tuple(Subprog(f"{name}.{start}", start, end) for start, end in pairs)
+    subprogs = tuple(Subprog(f"{name}.{a}", a, b) for a, b in pairwise(bounds))
     return Program(name, ".text", tuple(insns), subprogs, {}, license="GPL")
 
 
@@ -48,22 +49,31 @@ def unwind(machine: Interpreter, frame: Frame, number: int) -> int:
     return frame.r[1]
 
 
-def run_interp(program: Program, address: int, size: int) -> int:
-    """r0 of `program` by the interpreter, with `size` bytes of memory at `address`."""
-    machine = Interpreter(program, helper=unwind)
+Function = Callable[[int, int], int]  # r1, r2 -> r0
+
+
+def interp(program: Program) -> Function:
+    """A bare program in the interpreter."""
+    machine = Interpreter(program, helper=unwind, budget=BUDGET)
     # call_local.data stores 8 bytes at r10 - 4: half of it lies above the first frame.
-    overhang = Region(machine.stack_end, machine.stack_end + 8)
-    try:
-        return machine.call((address, size), [Region(address, address + size), overhang])
-    except UnwindError:
-        return 0
+    overhang = Region(machine.stack_end - 8, machine.stack_end + 8)
+
+    def function(memory: int, size: int) -> int:
+        try:
+            return machine.call((memory, size), [Region(memory, memory + size), overhang])
+        except UnwindError:
+            return 0
+
+    return function
 
 
-def run(program: Program, memory: bytes, backend: str = "interp") -> int:
-    """r0 of a bare program run by `backend` on a copy of `memory`."""
+BACKENDS: dict[str, Callable[[Program], Function]] = {"interp": interp}
+
+
+def run(function: Function, memory: bytes) -> int:
+    """r0 of one run on a copy of `memory`."""
     buffer = ctypes.create_string_buffer(memory, len(memory) + 1)
-    address = ctypes.addressof(buffer)
-    return run_interp(program, address, len(memory)) & MASK64
+    return function(ctypes.addressof(buffer), len(memory)) & MASK64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,13 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="xdpbatch-conformance", description=__doc__)
     parser.add_argument("memory", nargs="*", help="hex bytes, white space between")
     parser.add_argument("--elf", action="store_true", help="the program is an ELF object in hex")
-    parser.add_argument("--backend", choices=("interp", "llvm", "x86"), default="interp")
+    parser.add_argument("--backend", choices=BACKENDS, default="interp")
     options = parser.parse_args(arguments)
     try:
         memory = bytes.fromhex("".join(options.memory))
         code = bytes.fromhex(sys.stdin.read())
         program = bare_program(decode(code))
-        print(f"{run(program, memory, options.backend):x}")
+        print(f"{run(BACKENDS[options.backend](program), memory):x}")
     except (XdpBatchError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
