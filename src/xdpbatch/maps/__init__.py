@@ -83,6 +83,8 @@ class MapType(ABC):
     `lookup_cpu(map, key, cpu, …)` and `update_cpu(map, key, value, flags, cpu, …)` exist where
     `per_cpu`. `push(map, value, flags)`, `pop(map, value)` and `peek(map, value)` belong to types
     without keys.
+    `target(buff, map, index, …)` is the first half of bpf_tail_call, of PROG_ARRAY: the address of
+    the program's SINGLE entry, counted in Rxq.tail_calls, or 0 where the kernel would go on.
     `read`, `write` and `remove` are what bpf(2) does from user space; they default to the
     program's own operations.
     """
@@ -99,6 +101,7 @@ class MapType(ABC):
     push: Native | None = None
     pop: Native | None = None
     peek: Native | None = None
+    target: Native | None = None
     per_cpu = False
 
     def check(self, spec: MapSpec) -> None:
