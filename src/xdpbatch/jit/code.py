@@ -22,7 +22,12 @@ class Code:
         self.size = len(code)
         self.keep = keep
         pages = -(-max(len(code), 1) // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._memory = mmap.mmap(-1, pages, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        self._memory = mmap.mmap(
+            -1,
+            pages,
+            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+            prot=mmap.PROT_READ | mmap.PROT_WRITE,
+        )
         self._memory[:] = code.ljust(pages, INT3)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         _protect(self.address, pages)
