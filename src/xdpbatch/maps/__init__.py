@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 
 from xdpbatch.data.layout import Layout, address_of, aligned, allocate, bytes_at
 from xdpbatch.errors import Diagnostic, MapError, UnsupportedError
-from xdpbatch.mem import load32, store32, store64
+from xdpbatch.mem import load32, signed, store32, store64
 from xdpbatch.native import Native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import (
@@ -61,6 +61,7 @@ GEOMETRY = {
 }  # parameters that a native function may declare by name
 
 CPUS = 2  # possible CPUs of this runtime: a per-CPU value has this many copies
+ALL_CPUS = -1
 PCPU_MIN_UNIT_SIZE = 32 << 10  # include/linux/percpu.h: no per-CPU value is larger
 INT_MAX = (1 << 31) - 1
 ENOTSUPP = 524  # include/linux/errno.h; not an errno of user space
@@ -81,12 +82,13 @@ class MapType(ABC):
     `redirect(buff, map, key, flags, …)` is bpf_redirect_map: XDP_REDIRECT or the flags' low bits;
     its key is the index itself, not an address.
     `lookup_cpu(map, key, cpu, …)` and `update_cpu(map, key, value, flags, cpu, …)` exist where
-    `per_cpu`. `push(map, value, flags)`, `pop(map, value)` and `peek(map, value)` belong to types
+    the CPU matters; with ALL_CPUS, `value` is the copies for all CPUs of a per-CPU map.
+    `push(map, value, flags)`, `pop(map, value)` and `peek(map, value)` belong to types
     without keys.
     `target(buff, map, index, …)` is the first half of bpf_tail_call, of PROG_ARRAY: the address of
     the program's SINGLE entry, counted in Rxq.tail_calls, or 0 where the kernel would go on.
     `read`, `write` and `remove` are what bpf(2) does from user space; they default to the
-    program's own operations.
+    program's own operations, `read` to `user_lookup` where that differs.
     """
 
     number: int
@@ -98,6 +100,7 @@ class MapType(ABC):
     redirect: Native | None = None
     lookup_cpu: Native | None = None
     update_cpu: Native | None = None
+    user_lookup: Native | None = None
     push: Native | None = None
     pop: Native | None = None
     peek: Native | None = None
@@ -120,30 +123,21 @@ class MapType(ABC):
 
     def read(self, m: Map, key: int) -> bytes | int:
         """BPF_MAP_LOOKUP_ELEM: the value at the address `key`, or -errno."""
-        if not self.per_cpu:
-            value = m.call(self.lookup, key=key)
-            return bytes_at(value, m.spec.value_size) if value > 0 else value or -errno.ENOENT
-        size, copies = round_up(m.spec.value_size, 8), []
-        for cpu in range(CPUS):
-            value = m.call(self.lookup_cpu, key=key, cpu=cpu)
+        op = self.user_lookup or self.lookup_cpu or self.lookup
+        size = round_up(m.spec.value_size, 8) if self.per_cpu else m.spec.value_size
+        copies = []
+        for cpu in range(CPUS if self.per_cpu else 1):
+            value = m.call(op, key=key, cpu=cpu)
             if value <= 0:
-                return -errno.ENOENT
+                return value or -errno.ENOENT
             copies.append(bytes_at(value, size))
         return b"".join(copies)
 
     def write(self, m: Map, key: int, value: bytes, flags: int) -> int:
         """BPF_MAP_UPDATE_ELEM: 0 or -errno."""
-        if not self.per_cpu:
-            return m.call(self.update, key=key, value=address_in(value), flags=flags)
-        size = round_up(m.spec.value_size, 8)
-        for cpu in range(CPUS):
-            copy = value[cpu * size : cpu * size + size]
-            source = address_in(copy)
-            error = m.call(self.update_cpu, key=key, value=source, flags=flags, cpu=cpu)
-            if error:
-                return error
-            flags = BPF_ANY  # the first CPU's copy has made or found the element
-        return 0
+        source = address_in(value)
+        op = self.update_cpu or self.update
+        return m.call(op, key=key, value=source, flags=signed(flags), cpu=ALL_CPUS)
 
     def remove(self, m: Map, key: int) -> int:
         """BPF_MAP_DELETE_ELEM: 0 or -errno."""
