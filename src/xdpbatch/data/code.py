@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from xdpbatch.native import Native
 
@@ -25,7 +25,7 @@ class Interpreted:
     """Code that runs the Python bodies themselves: the definition, some 1000 times slower."""
 
     def __init__(self) -> None:
-        self._callbacks: dict[str, ctypes._CFuncPtr] = {}
+        self._callbacks: dict[str, Any] = {}
 
     def address(self, function: Native) -> int:
         """The address of a C callback into the Python function."""

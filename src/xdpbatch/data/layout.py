@@ -52,8 +52,8 @@ class Layout:
 
     def at(self, address: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
         """The struct at an address as an array of one, to read and write; the memory must live."""
-        memory = (ctypes.c_uint8 * self.size).from_address(address)
-        return np.frombuffer(memory, dtype=self.dtype)
+        memory = memoryview((ctypes.c_uint8 * self.size).from_address(address))
+        return np.frombuffer(memory.cast("B"), dtype=np.uint8).view(self.dtype)
 
 
 def aligned(size: int, alignment: int = 64) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -82,7 +82,7 @@ def allocate(size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     return raw[skip : skip + size]
 
 
-def address_of(array: np.ndarray[tuple[int], np.dtype[np.generic]]) -> int:
+def address_of(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> int:
     """The address of an array's first byte. The array must outlive every use of it."""
     return int(array.ctypes.data)
 

@@ -1,6 +1,6 @@
 """The ring of AF_XDP: one producer, one consumer, and an array of descriptors between them.
 
-Analogous to `struct xsk_ring_prod` and `struct xsk_ring_cons` of libxdp, with the same verbs. A RING
+Analogous to `struct xsk_ring_prod` and `xsk_ring_cons` of libxdp, with the same verbs. A RING
 is one end of a ring: addresses of the words that both ends share, and cached copies of the two
 indices. Indices count up to 2**32 and wrap; `index & mask` is a slot. rx and tx rings hold `struct
 xdp_desc`, fill and completion rings hold u64 frame addresses (include/uapi/linux/if_xdp.h).
