@@ -40,7 +40,6 @@ QUEUE = Layout(
 )
 PORT, BATCH, RXQ, STATS, TABLE, STACK = range(0, 48, 8)
 SORTED, UNSORTED, RECORDER, PENDING, REDIRECTS, UMEM = range(48, 96, 8)
-)
 BATCH_SIZE, STOP, FIRST, FLUSH_EACH = 96, 100, 104, 108
 MAX_BATCH = 4095  # `split` counts five actions in 12 bits each
 
