@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdpbatch import mem
-from xdpbatch.data import buff as xdp
 from xdpbatch.helpers import Arg, Helper, Ret, helpers
 from xdpbatch.interp import FUNCTION, Frame, Interpreter, Region
 from xdpbatch.isa import MASK32, MASK64
 from xdpbatch.maps import ENOTSUPP, GEOMETRY, KEY_SIZE, MAP_FLAGS, MAP_TYPE, VALUE_SIZE, map_type
 from xdpbatch.native import Native
-from xdpbatch.uapi import BPF_F_RDONLY_PROG, MAX_TAIL_CALL_CNT, MapNumber
+from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
 
 TAIL_CALL, LOOP = 12, 181
 MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS of include/linux/bpf.h
@@ -143,15 +142,13 @@ def _loop(one: HelperCall) -> int:
 
 def _tail_call(one: HelperCall) -> int:
     """bpf_tail_call(): the rest of this function is replaced by another program, or goes on."""
-    machine, frame, index = one.machine, one.frame, one.arguments[2] & MASK32
-    rxq = mem.load64(machine.buff + xdp.RXQ)
-    made = mem.load32(rxq + xdp.RXQ_TAIL_CALLS)
-    program = machine.tail_target(one.map, index)
-    if program is None or made >= MAX_TAIL_CALL_CNT:
-        return 0
-    mem.store32(rxq + xdp.RXQ_TAIL_CALLS, made + 1)
-    frame.program, frame.pc = program, 0
-    frame.r[1] = machine.buff
+    machine, frame = one.machine, one.frame
+    target = _map_operation(one)
+    if target:
+        if target not in machine.programs:
+            raise one.bad(2, f"no program is known at {target:#x}")
+        frame.program, frame.pc = machine.programs[target], 0
+        frame.r[1] = machine.buff
     return 0
 
 

@@ -98,7 +98,7 @@ HelperCall = Callable[["Interpreter", Frame, int], int]
 class Interpreter:
     """One program ready to run. `maps` are the created maps, by name.
 
-    `programs` finds the Program that a PROG_ARRAY's entry stands for. `budget` bounds the
+    `programs` is what the entries of its PROG_ARRAYs stand for. `budget` bounds the
     instructions of one run, so that no program can hang the process. `helper` runs helper number
     n for a frame and returns its r0.
     """

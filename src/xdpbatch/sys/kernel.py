@@ -1,0 +1,262 @@
+"""An object in the running kernel: the judge. Its programs run through BPF_PROG_TEST_RUN.
+
+Analogous to libbpf's bpf_object__load(). Maps are created as the object wants them, references are
+relocated to file descriptors, programs are loaded with their function info; then one packet at a
+time is run, and the maps are read back. A map here behaves like `maps.Map`, by bpf(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from xdpbatch.data import buff as xdp
+from xdpbatch.data.layout import bytes_at
+from xdpbatch.errors import Diagnostic, UnsupportedError, VerifierError
+from xdpbatch.isa import LD_IMM64, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, Insn, encode, slot_of
+from xdpbatch.mem import load32, load64, store64
+from xdpbatch.program import Attach, MapSpec, Object, Program
+from xdpbatch.sys import bpf
+from xdpbatch.uapi import MapNumber
+
+ATTACH_TYPE = {Attach.XDP: 37, Attach.DEVMAP: 35, Attach.CPUMAP: 36}  # enum bpf_attach_type
+PER_CPU = {MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY, MapNumber.LRU_PERCPU_HASH}
+WITH_BTF = {MapNumber.HASH, MapNumber.ARRAY, MapNumber.LRU_HASH}  # may hold locks and timers
+XDP_MD = struct.Struct("<6I")  # data, data_end, data_meta, ingress_ifindex, queue, egress_ifindex
+FORBIDDEN = {errno.EPERM, errno.ENOSYS}
+ETH_HLEN = 14  # BPF_PROG_TEST_RUN refuses shorter packets
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one packet came to: the verdict, and the bytes from data_meta to data_end.
+
+    The first `meta` bytes are metadata.
+    """
+
+    verdict: int
+    data: bytes
+    meta: int = 0
+
+
+def possible_cpus() -> int:
+    """Copies of a per-CPU value: one more than the highest possible CPU."""
+    with open("/sys/devices/system/cpu/possible") as file:
+        return int(file.read().replace(",", "-").split("-")[-1]) + 1
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Stay on the first CPU that is allowed, so that per-CPU maps are written in one copy."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class KernelMap(MutableMapping[bytes, bytes]):
+    """One map of the kernel. Keys and values are bytes of the sizes that bpf(2) uses."""
+
+    fd: bpf.Fd
+
+    def __init__(self, spec: MapSpec, btf: int = 0) -> None:
+        self.spec = spec
+        self.inner = KernelMap(spec.inner) if spec.inner else None
+        types = (spec.key_type, spec.value_type)
+        typed = btf and all(types) and spec.type in WITH_BTF and spec.contents is None
+        self.fd = bpf.map_create(
+            spec.type,
+            spec.key_size,
+            spec.value_size,
+            spec.max_entries,
+            spec.flags,
+            name=spec.name,
+            inner=self.inner.fd if self.inner else 0,
+            map_extra=spec.map_extra,
+            btf=btf if typed else 0,
+            key_type=spec.key_type if typed else 0,
+            value_type=spec.value_type if typed else 0,
+        )
+        self.value_size = spec.value_size
+        if spec.type in PER_CPU:
+            self.value_size = -(-spec.value_size // 8) * 8 * possible_cpus()
+        if spec.contents is not None:
+            self[bytes(spec.key_size)] = spec.contents
+        if spec.frozen:
+            bpf.map_freeze(self.fd)
+
+    def __getitem__(self, key: bytes) -> bytes:
+        with _missing_is_key_error(key):
+            return bpf.map_lookup(self.fd, key, self.value_size)
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        bpf.map_update(self.fd, key, value)
+
+    def __delitem__(self, key: bytes) -> None:
+        with _missing_is_key_error(key):
+            bpf.map_delete(self.fd, key)
+
+    def __iter__(self) -> Iterator[bytes]:
+        key = None
+        while True:
+            try:
+                key = bpf.map_next_key(self.fd, key, self.spec.key_size)
+            except bpf.BpfError as error:
+                if error.errno == errno.ENOENT:
+                    return
+                raise
+            yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@contextmanager
+def _missing_is_key_error(key: bytes) -> Iterator[None]:
+    try:
+        yield
+    except bpf.BpfError as error:
+        if error.errno == errno.ENOENT:
+            raise KeyError(key) from None
+        raise
+
+
+class KernelObject:
+    """Maps of an Object in the kernel, and its programs as they are asked for.
+
+    Raises UnsupportedError where bpf(2) is not allowed, BpfError where a map is refused.
+    """
+
+    def __init__(self, obj: Object) -> None:
+        self.obj = obj
+        self.btf = bpf.btf_load(obj.btf.for_kernel()) if obj.btf is not None else None
+        try:
+            self.maps = {name: KernelMap(spec, self.btf or 0) for name, spec in obj.maps.items()}
+        except bpf.BpfError as error:
+            if error.errno in FORBIDDEN:
+                raise _unsupported(error) from error
+            raise
+        self._loaded: dict[str, KernelProgram] = {}
+        for name, spec in obj.maps.items():
+            self._fill(self.maps[name], spec)
+
+    def _fill(self, target: KernelMap, spec: MapSpec) -> None:
+        """The initial entries of a map-in-map; a prog array is filled when a program uses it."""
+        for key, name in spec.values.items():
+            if name in self.maps:
+                target[key.to_bytes(4, "little")] = struct.pack("<I", self.maps[name].fd)
+
+    def program(self, name: str) -> KernelProgram:
+        """The program, loaded, and with it what its prog arrays hold from the start.
+
+        Raises VerifierError with the end of the kernel's log if it is refused.
+        """
+        if name not in self._loaded:
+            program = self.obj.programs[name]
+            self._loaded[name] = KernelProgram(program, self.maps, self.btf or 0)
+            for insn in program.insns:
+                if insn.op == LD_IMM64 and insn.src == PSEUDO_MAP_FD and insn.ref is not None:
+                    self._fill_programs(insn.ref)
+        return self._loaded[name]
+
+    def _fill_programs(self, name: str) -> None:
+        for key, target in self.obj.maps[name].values.items():
+            if target in self.obj.programs:
+                fd = self.program(target).fd
+                self.maps[name][key.to_bytes(4, "little")] = struct.pack("<I", fd)
+
+
+class KernelProgram:
+    """One program loaded by BPF_PROG_LOAD."""
+
+    def __init__(self, program: Program, maps: Mapping[str, KernelMap], btf: int = 0) -> None:
+        self.program = program
+        functions = func_info(program) if btf else b""
+        try:
+            self.fd = bpf.prog_load(
+                encode([_relocated(insn, maps) for insn in program.insns]),
+                program.license,
+                name=program.name,
+                flags=bpf.F_XDP_HAS_FRAGS if program.frags else 0,
+                attach_type=ATTACH_TYPE[program.attach],
+                btf=btf if functions else 0,
+                func_info=functions,
+            )
+        except bpf.BpfError as error:
+            if error.errno in FORBIDDEN:
+                raise _unsupported(error) from error
+            raise _refused(program, error) from error
+
+    def run(self, data: bytes, meta: int = 0, ifindex: int = 0, queue: int = 0) -> Result:
+        """Run one packet; its first `meta` bytes are metadata. `ifindex` 0 is the loopback.
+
+        BPF_PROG_TEST_RUN takes packets from 14 bytes to what fits in a page (frags: more).
+        """
+        ctx = XDP_MD.pack(meta, len(data), 0, ifindex, queue, 0)
+        done = bpf.prog_test_run(self.fd, data, ctx=ctx)
+        return Result(done.retval, done.data, XDP_MD.unpack(done.ctx)[0])
+
+    def run_buff(self, buff: int) -> int:
+        """Run the packet of an XdpBuff in place; its verdict. For `callback.PerPacket`.
+
+        The kernel does not say where in the frame the packet then starts, nor where it redirects
+        to: the packet goes to the usual headroom, or as far down as it must to fit.
+        """
+        start, end = load64(buff + xdp.DATA), load64(buff + xdp.DATA_END)
+        result = self.run(bytes_at(start, end - start))
+        room = load32(load64(buff + xdp.RXQ) + xdp.RXQ_FRAME_SIZE) - xdp.SKB_SHARED_INFO
+        offset = min(xdp.XDP_PACKET_HEADROOM, room - len(result.data))
+        first = load64(buff + xdp.DATA_HARD_START) + offset
+        ctypes.memmove(first, result.data, len(result.data))
+        store64(buff + xdp.DATA_META, first)
+        store64(buff + xdp.DATA, first + result.meta)
+        store64(buff + xdp.DATA_END, first + len(result.data))
+        return result.verdict
+
+
+def func_info(program: Program) -> bytes:
+    """bpf_func_info[]: each function's slot and BTF id; empty unless all ids are known."""
+    if not all(subprog.btf_id for subprog in program.subprogs):
+        return b""
+    slots = slot_of(program.insns)
+    return b"".join(struct.pack("<II", slots[s.start], s.btf_id) for s in program.subprogs)
+
+
+def _relocated(insn: Insn, maps: Mapping[str, KernelMap]) -> Insn:
+    """The instruction with a map's file descriptor in place of its name."""
+    if insn.ref is None:
+        return insn
+    if insn.op == LD_IMM64 and insn.src == PSEUDO_MAP_FD:
+        return replace(insn, imm=maps[insn.ref].fd)
+    if insn.op == LD_IMM64 and insn.src == PSEUDO_MAP_VALUE:
+        return replace(insn, imm=insn.imm << 32 | maps[insn.ref].fd)
+    raise UnsupportedError.of(
+        "kernel-symbol",
+        f"{insn.ref} is a symbol of the kernel: the kernel backend does not resolve it",
+        suggestion="compare against interp and single only",
+    )
+
+
+def _refused(program: Program, error: bpf.BpfError) -> VerifierError:
+    """The kernel's verifier said no; its log's last lines say why."""
+    lines = error.log.strip().splitlines()
+    return VerifierError(
+        Diagnostic(
+            "kernel-verifier",
+            f"the kernel refused program {program.name}",
+            where=f"program {program.name} (section {program.section})",
+            reason=error.diagnostics[0].reason,
+            notes=tuple(lines[-8:]),
+        )
+    )
+
+
+def _unsupported(error: bpf.BpfError) -> UnsupportedError:
+    return UnsupportedError(*error.diagnostics)
