@@ -75,6 +75,9 @@ class Program:
     license: str = ""
     lines: Mapping[int, Source] = field(default_factory=dict)  # first insn of each line
     btf: Btf | None = None
+    kernel_btf: bytes = b""  # what BPF_BTF_LOAD takes: `btf` with its data sections completed
+    func_info: bytes = b""  # struct bpf_func_info[] of BPF_PROG_LOAD, for `insns` as they are
+    line_info: bytes = b""  # struct bpf_line_info[]
 
     def source_at(self, index: int) -> Source | None:
         """The source line that instruction `index` was compiled from."""

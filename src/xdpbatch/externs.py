@@ -1,0 +1,91 @@
+"""Symbols that an object leaves to the kernel: `__kconfig` variables and `__ksym`s.
+
+Analogous to bpf_object__resolve_externs of libbpf. This runtime is not in the kernel: it knows
+LINUX_KERNEL_VERSION, and every weak symbol is absent (0), as on a kernel that lacks it.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from dataclasses import replace
+
+from xdpbatch.btf import Btf, DataSection, Kind
+from xdpbatch.elf_file import STB_WEAK, ElfFile, Symbol
+from xdpbatch.errors import ObjectError, UnsupportedError
+from xdpbatch.isa import PSEUDO_MAP_VALUE, Insn
+from xdpbatch.program import MapSpec
+from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
+
+KCONFIG = ".kconfig"
+
+
+class Externs:
+    """The undefined symbols of one object; `map` holds the values of its kconfig variables."""
+
+    def __init__(self, elf: ElfFile, btf: Btf | None) -> None:
+        self._weak = {s.name for s in elf.symbols if s.section == 0 and s.bind == STB_WEAK}
+        self._offsets: dict[str, int] = {}
+        contents = bytearray()
+        for name, size in _kconfig(btf):
+            contents += bytes(-len(contents) % size)
+            self._offsets[name] = len(contents)
+            contents += self._value(name).to_bytes(size, "little")
+        self.map = _kconfig_map(bytes(contents)) if contents else None
+
+    def resolve(self, insn: Insn, symbol: Symbol, where: str) -> Insn:
+        """The LD_IMM64 that loads the address of an undefined symbol."""
+        if symbol.name in self._offsets:
+            offset = self._offsets[symbol.name]
+            return replace(insn, src=PSEUDO_MAP_VALUE, imm=offset, ref=KCONFIG)
+        if symbol.bind == STB_WEAK:
+            return replace(insn, src=0, imm=0)
+        raise UnsupportedError.of(
+            "unsupported-extern",
+            f"the program uses the kernel symbol {symbol.name}",
+            where=where,
+            reason="symbols of the running kernel (__ksym) do not exist in user space",
+            suggestion="declare it __weak and test for it, or remove the access",
+        )
+
+    def _value(self, name: str) -> int:
+        if name == "LINUX_KERNEL_VERSION":
+            return kernel_version()
+        if name in self._weak:
+            return 0
+        raise UnsupportedError.of(
+            "unsupported-extern",
+            f"the program asks for the kernel's configuration: {name}",
+            reason="only LINUX_KERNEL_VERSION is known here",
+            suggestion="declare it __weak, it then reads as 0",
+        )
+
+
+def kernel_version(release: str = "") -> int:
+    """KERNEL_VERSION(a, b, c) of a release string, by default the running kernel's."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release or platform.release())
+    major, minor, patch = (int(n or 0) for n in found.groups()) if found else (0, 0, 0)
+    return major << 16 | min(minor, 255) << 8 | min(patch, 255)
+
+
+def _kconfig(btf: Btf | None) -> list[tuple[str, int]]:
+    """Name and size of each kconfig variable, large ones first, so that all are aligned."""
+    found: list[tuple[str, int]] = []
+    for section in btf.named(KCONFIG, Kind.DATASEC) if btf else ():
+        assert btf is not None
+        assert isinstance(section, DataSection)
+        for variable in section.vars:
+            name, size = btf.type(variable.type).name, btf.size_of(variable.type)
+            if size not in (1, 2, 4, 8):
+                raise ObjectError.of(
+                    "bad-extern", f"kconfig variable {name} has {size} bytes", where=KCONFIG
+                )
+            found.append((name, size))
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _kconfig_map(contents: bytes) -> MapSpec:
+    size = len(contents)
+    return MapSpec(
+        KCONFIG, MapNumber.ARRAY, 4, size, 1, BPF_F_RDONLY_PROG, contents=contents, frozen=True
+    )
