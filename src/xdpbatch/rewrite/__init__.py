@@ -1,6 +1,6 @@
 """Rewrites of a verified program, each a pure function from one stage's type to the next.
 
-Verified --dead, ctx, maps, calls--> Xlated --batch--> Batched
+Verified --xlate: dead, ctx, maps, control, calls--> Xlated --batch.batch--> Batched
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from enum import Enum
 
 from xdpbatch.isa import Insn
 from xdpbatch.program import Program, Subprog
+from xdpbatch.verify import Verified
 
 
 class Layout(Enum):
@@ -45,3 +46,23 @@ class Batched(Xlated):
 
     body: int = 0
     buff_slot: int = 0
+
+
+def xlate(verified: Verified) -> Xlated:
+    """All rewrites but the trampoline. Raises UnsupportedError for a helper that is not here."""
+    from xdpbatch.rewrite.calls import calls
+    from xdpbatch.rewrite.check import check, final
+    from xdpbatch.rewrite.control import control
+    from xdpbatch.rewrite.ctx import ctx
+    from xdpbatch.rewrite.dead import dead
+    from xdpbatch.rewrite.maps import maps
+    from xdpbatch.rewrite.patch import Code
+
+    program = verified.program
+    code = Code(program.insns, program.subprogs, verified.stack_depth)
+    code = check(dead(code, verified.reached), "dead")
+    code = check(ctx(code), "ctx")
+    code = check(maps(code, program.maps), "maps")
+    code = check(control(code, program.maps), "control")
+    code = final(calls(code, program.maps), "calls")
+    return Xlated(program, code.insns, code.subprogs, code.stack_depth)

@@ -1,0 +1,110 @@
+"""The trampoline: a program for one packet becomes a loop over an array of XdpBuffs.
+
+This is the rewrite of the slides "How can we apply batching to XDP?" (docs/poc.md), between the
+verifier and the JIT, with what a product needs more: n is an argument, every exit of the main
+program goes to the epilogue, and the program's own frame does not move.
+
+    program            r1 = XdpBuff           batched           r1 = XdpBuff[n], r2 = n
+                                              prologue            if n == 0: return 0
+                                                                  current = r1
+                                                                  end = r1 + n * 56
+      insn[0]                                 body                insn[0]
+      ...                                                         ...
+      exit                                                        goto epilogue
+      ...                                                         ...
+      exit                                    epilogue            current->act = r0
+                                                                  r1 = current += 56
+                                                                  if r1 != end goto body
+                                                                  return 0
+
+`current` and `end` are 16 aligned bytes below the frame of the main program, where no access of it
+can reach: the verifier bounds them by its stack depth. Nothing of a packet is seen by the next one,
+though r6-r9 and the stack are as the last packet left them: the verifier proves that a program
+writes before it reads. Functions called by the main program are not changed.
+"""
+
+from __future__ import annotations
+
+from xdpbatch.data.buff import ACT, RXQ, RXQ_TAIL_CALLS, SIZEOF_XDP_BUFF
+from xdpbatch.isa import EXIT, Class, Insn, Jmp, X
+from xdpbatch.rewrite import Batched, Layout, Xlated
+from xdpbatch.rewrite.check import final
+from xdpbatch.rewrite.patch import Code, Patch, expand, goto, slots, written
+
+BODY = 0  # the index of the program's first instruction, before the prologue is put before it
+RESET_TAIL_CALLS = f"""
+    r2 = *(u64 *)(r1 + {RXQ})
+    *(u32 *)(r2 + {RXQ_TAIL_CALLS}) = 0
+"""
+
+
+def batch(xlated: Xlated) -> Batched:
+    """`xlated` inside the trampoline. 0 <= n; r0 is 0."""
+    frame = (xlated.stack_depth[0] + 7) & -8
+    current, end = -frame - 8, -frame - 16
+    prologue = written(f"""
+            if r2 != 0 goto some
+            r0 = 0
+            exit
+        some:
+            *(u64 *)(r10 - {-current}) = r1
+            r2 *= {SIZEOF_XDP_BUFF}
+            r2 += r1
+            *(u64 *)(r10 - {-end}) = r2
+    """)
+    epilogue = written(f"""
+            r1 = *(u64 *)(r10 - {-current})
+            *(u32 *)(r1 + {ACT}) = r0
+            r1 += {SIZEOF_XDP_BUFF}
+            *(u64 *)(r10 - {-current}) = r1
+            r2 = *(u64 *)(r10 - {-end})
+    """)
+    epilogue += [Insn(Class.JMP | Jmp.JNE | X, 1, 2, target=BODY), *written("r0 = 0"), Insn(EXIT)]
+
+    code = Code(xlated.insns, xlated.subprogs, xlated.stack_depth)
+    code = _around(code, written(RESET_TAIL_CALLS) if _tail_calls(code) else [], [])
+    exits = code.subprogs[0].end  # where the epilogue will be
+    code = _around(code, [], slots(epilogue, -frame))
+    code = _to_epilogue(code, exits, slots(prologue, -frame))
+    final(code, "batch")
+    depths = (frame + 16, *xlated.stack_depth[1:])
+    return Batched(
+        xlated.program,
+        code.insns,
+        code.subprogs,
+        depths,
+        Layout.BATCH,
+        body=len(prologue),
+        buff_slot=current,
+    )
+
+
+def _around(code: Code, first: list[Insn], last: list[Insn]) -> Code:
+    """Put instructions before and after the main program; its own jumps do not see them."""
+    end = code.subprogs[0].end
+
+    def patch(i: int, insn: Insn) -> Patch | None:
+        before, after = first if i == 0 else [], last if i == end - 1 else []
+        return Patch([*before, insn, *after], entry=len(before))
+
+    return expand(code, patch)
+
+
+def _to_epilogue(code: Code, epilogue: int, prologue: list[Insn]) -> Code:
+    """Every exit of the main program goes to the epilogue; BODY is after the prologue."""
+
+    def patch(i: int, insn: Insn) -> Patch | None:
+        before = prologue if i == BODY else []
+        if insn.op == EXIT and i < epilogue:
+            falls_into_it = i == epilogue - 1
+            return Patch([*before, *([] if falls_into_it else [goto(epilogue)])], len(before))
+        return Patch([*before, insn], len(before))
+
+    return expand(code, patch)
+
+
+def _tail_calls(code: Code) -> bool:
+    return any(
+        insn.native is not None and insn.native.function.symbol.endswith(".target")
+        for insn in code.insns
+    )
