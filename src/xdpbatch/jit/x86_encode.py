@@ -2,7 +2,7 @@
 
 Analogous to the EMIT macros of arch/x86/net/bpf_jit_comp.c. Operands stand in AT&T order (source
 first), as in the text. Encodings: Intel SDM, volume 2. Only the forms that Linux's JIT uses are
-here: a memory operand is base + displacement, never r12 or rsp based.
+here: a memory operand is base + displacement.
 """
 
 from __future__ import annotations
@@ -243,11 +243,10 @@ def _modrm(opcode: bytes, reg: int, rm: Place, bits: int, byte_rm: bool = False)
     low = (reg & 7) << 3 | base & 7
     if isinstance(rm, Gpr):
         return head + bytes([0xC0 | low])
-    if base & 7 == Gpr.RSP:
-        raise ValueError(f"{base!r} cannot be a base register here")
+    sib = b"\x24" if base & 7 == Gpr.RSP else b""  # rsp and r12 as base: SIB without an index
     if -128 <= rm.off < 128:
-        return head + bytes([0x40 | low]) + little_endian(rm.off, 1)
-    return head + bytes([0x80 | low]) + little_endian(rm.off, 4)
+        return head + bytes([0x40 | low]) + sib + little_endian(rm.off, 1)
+    return head + bytes([0x80 | low]) + sib + little_endian(rm.off, 4)
 
 
 def _byte_form(opcode: int, bits: int) -> bytes:
