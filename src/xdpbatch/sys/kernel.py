@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from xdpbatch.data import buff as xdp
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import Diagnostic, UnsupportedError, VerifierError
-from xdpbatch.isa import LD_IMM64, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, Insn, encode, slot_of
+from xdpbatch.isa import LD_IMM64, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, Insn, encode
 from xdpbatch.mem import load32, load64, store64
 from xdpbatch.program import Attach, MapSpec, Object, Program
 from xdpbatch.sys import bpf
@@ -51,10 +51,10 @@ def possible_cpus() -> int:
 
 
 @contextmanager
-def pinned() -> Iterator[None]:
-    """Stay on the first CPU that is allowed, so that per-CPU maps are written in one copy."""
+def pinned(cpu: int) -> Iterator[None]:
+    """Stay on one CPU, so that a per-CPU map is written in one copy."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    os.sched_setaffinity(0, {cpu})
     try:
         yield
     finally:
@@ -117,6 +117,12 @@ class KernelMap(MutableMapping[bytes, bytes]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def copies(self, cpu: int) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its value, of a per-CPU map the value of one CPU."""
+        start = -(-self.spec.value_size // 8) * 8 * cpu if self.spec.type in PER_CPU else 0
+        for key, value in self.items():
+            yield key, value[start : start + self.spec.value_size]
+
 
 @contextmanager
 def _missing_is_key_error(key: bytes) -> Iterator[None]:
@@ -136,13 +142,15 @@ class KernelObject:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
-        self.btf = bpf.btf_load(obj.btf.for_kernel()) if obj.btf is not None else None
+        kernel_btf = next((p.kernel_btf for p in obj.programs.values()), b"")
         try:
+            self.btf = bpf.btf_load(kernel_btf) if kernel_btf else None
             self.maps = {name: KernelMap(spec, self.btf or 0) for name, spec in obj.maps.items()}
         except bpf.BpfError as error:
             if error.errno in FORBIDDEN:
                 raise _unsupported(error) from error
             raise
+        self.cpu = min(os.sched_getaffinity(0))  # programs run there: one copy of per-CPU values
         self._loaded: dict[str, KernelProgram] = {}
         for name, spec in obj.maps.items():
             self._fill(self.maps[name], spec)
@@ -178,7 +186,6 @@ class KernelProgram:
 
     def __init__(self, program: Program, maps: Mapping[str, KernelMap], btf: int = 0) -> None:
         self.program = program
-        functions = func_info(program) if btf else b""
         try:
             self.fd = bpf.prog_load(
                 encode([_relocated(insn, maps) for insn in program.insns]),
@@ -186,8 +193,9 @@ class KernelProgram:
                 name=program.name,
                 flags=bpf.F_XDP_HAS_FRAGS if program.frags else 0,
                 attach_type=ATTACH_TYPE[program.attach],
-                btf=btf if functions else 0,
-                func_info=functions,
+                btf=btf if program.func_info else 0,
+                func_info=program.func_info,
+                line_info=program.line_info,
             )
         except bpf.BpfError as error:
             if error.errno in FORBIDDEN:
@@ -219,14 +227,6 @@ class KernelProgram:
         store64(buff + xdp.DATA, first + result.meta)
         store64(buff + xdp.DATA_END, first + len(result.data))
         return result.verdict
-
-
-def func_info(program: Program) -> bytes:
-    """bpf_func_info[]: each function's slot and BTF id; empty unless all ids are known."""
-    if not all(subprog.btf_id for subprog in program.subprogs):
-        return b""
-    slots = slot_of(program.insns)
-    return b"".join(struct.pack("<II", slots[s.start], s.btf_id) for s in program.subprogs)
 
 
 def _relocated(insn: Insn, maps: Mapping[str, KernelMap]) -> Insn:

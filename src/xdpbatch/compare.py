@@ -1,0 +1,325 @@
+"""Run the same packets through several backends and find the first difference.
+
+Analogous to the differential tests of the kernel's own JITs (lib/test_bpf.c), with this runtime's
+rules 1 and 2 as what is tested: the batched native program against the interpreter, against single
+native runs, against the other backend and against the running kernel. Every side starts with fresh
+maps; after each chunk of packets verdicts, bytes and redirect targets are compared, and map
+contents at the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from xdpbatch.data.buff import MAX_LINEAR
+from xdpbatch.errors import UnsupportedError
+from xdpbatch.interp import Interpreter
+from xdpbatch.isa import CALL, HELPER_CALL, MASK32
+from xdpbatch.maps import Map
+from xdpbatch.program import MapSpec, Object, Program
+from xdpbatch.test_run import NOT_TOLD, Bench, Outcome
+from xdpbatch.uapi import HELPER_NAMES, Action, MapNumber
+
+if TYPE_CHECKING:
+    from xdpbatch.jit import Compiled
+
+BATCH_SIZES = (1, 2, 3, 63, 64, 65, 256)
+CHUNK = 1024  # packets that are in memory at once
+SIDES = ("interp", "single", "x86", "kernel")
+CLOCKS = ("ktime_get_ns", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get_tai_ns",
+          "jiffies64")  # fmt: skip
+NOT_OURS = (*CLOCKS, "get_prandom_u32")  # what the kernel answers cannot be foreseen
+COMPARED = frozenset(
+    {MapNumber.HASH, MapNumber.ARRAY, MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY}
+    | {MapNumber.LRU_HASH, MapNumber.LRU_PERCPU_HASH, MapNumber.LPM_TRIE}
+)  # map types whose contents a program can change and user space can read
+
+Contents = dict[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where two sides first differ. `packet` counts from 0; None for maps, after all packets."""
+
+    left: str
+    right: str
+    packet: int | None
+    what: str
+    left_value: str
+    right_value: str
+
+    def __str__(self) -> str:
+        place = "after all packets" if self.packet is None else f"packet {self.packet}"
+        width = max(len(self.left), len(self.right))
+        return (
+            f"{place}: {self.what} differs\n"
+            f"  {self.left:<{width}}  {self.left_value}\n"
+            f"  {self.right:<{width}}  {self.right_value}"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What a comparison came to: `difference` is None if there is none."""
+
+    packets: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)  # reason -> packets
+    sides: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be compared, and why
+    difference: Difference | None = None
+
+
+class Side(ABC):
+    """One way to run the object's program, with maps of its own."""
+
+    name: str
+
+    @abstractmethod
+    def run(self, packets: Sequence[bytes]) -> list[Outcome]:
+        """What each packet comes to, run in order."""
+
+    @abstractmethod
+    def contents(self, spec: MapSpec) -> Contents:
+        """The map's elements, without the all-zero ones of an array; one CPU's values."""
+
+
+class _Ours(Side):
+    """A side in this process: maps in memory, packets on a Bench."""
+
+    def __init__(self, obj: Object, capacity: int, clock: int) -> None:
+        self.maps = {name: Map(spec) for name, spec in obj.maps.items()}
+        self.bench = Bench(capacity, clock)
+
+    def run(self, packets: Sequence[bytes]) -> list[Outcome]:
+        out: list[Outcome] = []
+        rest = iter(packets)
+        while part := list(islice(rest, self.bench.capacity)):
+            out += self.batch(self.bench.fill(part))
+        return out
+
+    @abstractmethod
+    def batch(self, count: int) -> Iterable[Outcome]:
+        """Run the first `count` packets of the bench."""
+
+    def contents(self, spec: MapSpec) -> Contents:
+        one = self.maps[spec.name]
+        pairs = ((key, value[: spec.value_size]) for key, value in one.items())
+        return sparse(spec, pairs)
+
+
+class Interpreted(_Ours):
+    """The interpreter."""
+
+    def __init__(self, obj: Object, program: Program, clock: int = 0) -> None:
+        super().__init__(obj, CHUNK, clock)
+        self.name = "interp"
+        self.machine = Interpreter(program, self.maps)
+
+    def batch(self, count: int) -> Iterator[Outcome]:
+        for i in range(count):
+            yield self.bench.outcome(i, self.machine.run(self.bench.buff(i)))
+
+
+class Native(_Ours):
+    """Native code of a backend: one by one, or in batches of `batch_size`."""
+
+    def __init__(
+        self, obj: Object, program: Program, backend: str, batch_size: int = 0, clock: int = 0
+    ) -> None:
+        super().__init__(obj, batch_size or CHUNK, clock)
+        self.name = f"{backend} batch {batch_size}" if batch_size else f"{backend} single"
+        addresses = {name: m.address for name, m in self.maps.items()}
+        self.compiled = build(program, backend, batched=bool(batch_size), maps=addresses)
+        self.batched = bool(batch_size)
+        parameters = [ctypes.c_uint64] * (2 if batch_size else 1)
+        self.function = ctypes.CFUNCTYPE(ctypes.c_uint64, *parameters)(self.compiled.address)
+
+    def batch(self, count: int) -> Iterator[Outcome]:
+        if self.batched:
+            self.function(self.bench.address, count)
+        for i in range(count):
+            yield self.bench.outcome(i, None if self.batched else self._single(i))
+
+    def _single(self, i: int) -> int:
+        self.bench.rxq["tail_calls"] = 0  # in a batch, the trampoline does it
+        return int(self.function(self.bench.buff(i))) & MASK32
+
+
+class InKernel(Side):
+    """The running kernel."""
+
+    def __init__(self, obj: Object, program: Program) -> None:
+        from xdpbatch.sys.kernel import KernelObject
+
+        self.name = "kernel"
+        self.kernel = KernelObject(obj)
+        self.program = self.kernel.program(program.name)
+
+    def run(self, packets: Sequence[bytes]) -> list[Outcome]:
+        from xdpbatch.sys.kernel import pinned
+
+        with pinned(self.kernel.cpu):
+            return [
+                Outcome(r.verdict, r.data, r.meta, NOT_TOLD) for r in map(self.program.run, packets)
+            ]
+
+    def contents(self, spec: MapSpec) -> Contents:
+        one = self.kernel.maps[spec.name]
+        return sparse(spec, one.copies(self.kernel.cpu))
+
+
+def sparse(spec: MapSpec, pairs: Iterable[tuple[bytes, bytes]]) -> Contents:
+    """Elements as a dict; of an array only those that are not all zero, as it is always full."""
+    full = spec.type in (MapNumber.ARRAY, MapNumber.PERCPU_ARRAY)
+    return {key: value for key, value in pairs if not full or any(value)}
+
+
+def build(program: Program, backend: str, *, batched: bool, maps: Mapping[str, int]) -> Compiled:
+    """Native code of a program: verified, rewritten, compiled by the backend of that name."""
+    from xdpbatch.rewrite import xlate
+    from xdpbatch.rewrite.batch import batch
+    from xdpbatch.verify import verify
+
+    xlated = xlate(verify(program))
+    module = import_module(f"xdpbatch.jit.{backend}")
+    compiled: Compiled = module.compile(batch(xlated) if batched else xlated, maps)
+    return compiled
+
+
+def compare(
+    obj: Object,
+    packets: Iterable[bytes],
+    *,
+    name: str = "",
+    against: Sequence[str] = ("interp", "single"),
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    backend: str = "llvm",
+    clock: int = 0,
+) -> Report:
+    """Run `packets` through `backend` in every batch size and through each side of `against`.
+
+    `name` is the program (default: the object's only one). `clock` is a fixed time in nanoseconds
+    for every side but the kernel's. Stops at the first difference.
+    """
+    program = obj.programs[name] if name else next(iter(obj.programs.values()))
+    report = Report()
+    kernel = "kernel" in against
+    foreign = sorted(helpers_of(program) & set(NOT_OURS))
+    if foreign and kernel:
+        report.notes.append(f"map contents are not compared with the kernel: the program calls "
+                            f"{', '.join(foreign)}")  # fmt: skip
+    if set(foreign) & set(CLOCKS) and not clock:
+        clock = 1_000_000_000_000
+        report.notes.append("the clock stands still on every side but the kernel's")
+    report.notes += [
+        f"contents of map {spec.name} ({MapNumber(spec.type).name.lower()}) are not compared"
+        for spec in obj.maps.values()
+        if spec.type not in COMPARED
+    ]
+    sides = [_side(side, obj, program, backend, clock) for side in against]
+    sides += [Native(obj, program, backend, size, clock) for size in batch_sizes]
+    report.sides = [side.name for side in sides]
+    rest = _comparable(packets, report, kernel)
+    while report.difference is None and (chunk := list(islice(rest, CHUNK))):
+        report.difference = _first_difference(sides, chunk, report.packets)
+        report.packets += len(chunk)
+    if report.difference is None:
+        trusted = [side for side in sides if not (foreign and side.name == "kernel")]
+        report.difference = _map_difference(trusted, obj)
+    return report
+
+
+def helpers_of(program: Program) -> set[str]:
+    """Names of the helpers that a program calls."""
+    numbers = {i.imm for i in program.insns if i.op == CALL and i.src == HELPER_CALL}
+    return {HELPER_NAMES[number] for number in numbers if 0 < number < len(HELPER_NAMES)}
+
+
+def _side(name: str, obj: Object, program: Program, backend: str, clock: int) -> Side:
+    if name == "interp":
+        return Interpreted(obj, program, clock)
+    if name == "single":
+        return Native(obj, program, backend, clock=clock)
+    if name == "x86":
+        return Native(obj, program, "x86", clock=clock)
+    if name == "kernel":
+        return InKernel(obj, program)
+    raise UnsupportedError.of(
+        "unknown-side",
+        f"cannot compare against {name}",
+        suggestion=f"one or more of {', '.join(SIDES)}",
+    )
+
+
+def _comparable(packets: Iterable[bytes], report: Report, kernel: bool) -> Iterator[bytes]:
+    """The packets that every side can take; the others are counted by reason."""
+    from xdpbatch.sys.kernel import ETH_HLEN
+
+    for packet in packets:
+        if len(packet) > MAX_LINEAR:
+            reason = f"longer than {MAX_LINEAR} bytes"
+        elif kernel and len(packet) < ETH_HLEN:
+            reason = f"shorter than {ETH_HLEN} bytes, which the kernel's test run refuses"
+        else:
+            yield packet
+            continue
+        report.skipped[reason] = report.skipped.get(reason, 0) + 1
+
+
+def _first_difference(
+    sides: Sequence[Side], chunk: Sequence[bytes], done: int
+) -> Difference | None:
+    """Run the chunk on every side; the first packet where one differs from the first side."""
+    columns = [side.run(chunk) for side in sides]
+    for i, row in enumerate(zip(*columns, strict=True)):
+        for side, outcome in zip(sides, row, strict=True):
+            found = _differing(row[0], outcome)
+            if found:
+                return Difference(sides[0].name, side.name, done + i, *found)
+    return None
+
+
+def _differing(left: Outcome, right: Outcome) -> tuple[str, str, str] | None:
+    """What differs between two outcomes: its name and both values."""
+    if left.verdict != right.verdict:
+        return "the verdict", _verdict(left.verdict), _verdict(right.verdict)
+    if (left.data, left.meta) != (right.data, right.meta):
+        return "the packet", _bytes(left), _bytes(right)
+    targets = (left.redirect, right.redirect)
+    if NOT_TOLD not in targets and targets[0] != targets[1]:
+        return "the redirect target", str(left.redirect), str(right.redirect)
+    return None
+
+
+def _verdict(value: int) -> str:
+    return Action(value).name if value in list(Action) else f"{value:#x}"
+
+
+def _bytes(outcome: Outcome) -> str:
+    return f"{len(outcome.data)} bytes, {outcome.meta} of them metadata: {outcome.data.hex(' ')}"
+
+
+def _map_difference(sides: Sequence[Side], obj: Object) -> Difference | None:
+    """The first key, in order, whose value differs from the first side's."""
+    for spec in obj.maps.values():
+        if spec.type not in COMPARED:
+            continue
+        left = sides[0].contents(spec)
+        for side in sides[1:]:
+            right = side.contents(spec)
+            for key in sorted(left.keys() | right.keys()):
+                if left.get(key) != right.get(key):
+                    what = f"map {spec.name}, key {key.hex(' ')},"
+                    values = (_value(left.get(key)), _value(right.get(key)))
+                    return Difference(sides[0].name, side.name, None, what, *values)
+    return None
+
+
+def _value(value: bytes | None) -> str:
+    return "no element" if value is None else value.hex(" ")
