@@ -17,11 +17,14 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from xdpbatch.data.buff import MAX_LINEAR
+from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import UnsupportedError
 from xdpbatch.interp import Interpreter
 from xdpbatch.isa import CALL, HELPER_CALL, MASK32
-from xdpbatch.maps import Map
+from xdpbatch.maps import SIZEOF_HEADER, Map, address_in, round_up
 from xdpbatch.program import MapSpec, Object, Program
 from xdpbatch.test_run import NOT_TOLD, Bench, Outcome
 from xdpbatch.uapi import HELPER_NAMES, Action, MapNumber
@@ -35,6 +38,7 @@ SIDES = ("interp", "single", "x86", "kernel")
 CLOCKS = ("ktime_get_ns", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get_tai_ns",
           "jiffies64")  # fmt: skip
 NOT_OURS = (*CLOCKS, "get_prandom_u32")  # what the kernel answers cannot be foreseen
+ARRAYS = (MapNumber.ARRAY, MapNumber.PERCPU_ARRAY)
 COMPARED = frozenset(
     {MapNumber.HASH, MapNumber.ARRAY, MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY}
     | {MapNumber.LRU_HASH, MapNumber.LRU_PERCPU_HASH, MapNumber.LPM_TRIE}
@@ -109,8 +113,9 @@ class _Ours(Side):
 
     def contents(self, spec: MapSpec) -> Contents:
         one = self.maps[spec.name]
-        pairs = ((key, value[: spec.value_size]) for key, value in one.items())
-        return sparse(spec, pairs)
+        if spec.type in ARRAYS:
+            return array_contents(one)
+        return {key: value[: spec.value_size] for key, value in one.items()}
 
 
 class Interpreted(_Ours):
@@ -174,10 +179,24 @@ class InKernel(Side):
         return sparse(spec, one.copies(self.kernel.cpu))
 
 
+def array_contents(one: Map) -> Contents:
+    """The first CPU's elements that are not all zero, read from memory: arrays may be large."""
+    spec = one.spec
+    first = (
+        one.call(one.kind.lookup_cpu, key=address_in(bytes(4)), cpu=0)
+        if one.kind.per_cpu
+        else (one.address + SIZEOF_HEADER)
+    )
+    stride = round_up(spec.value_size, 8)
+    raw = np.frombuffer(bytes_at(first, stride * spec.max_entries), np.uint8)
+    rows = raw.reshape(spec.max_entries, stride)[:, : spec.value_size]
+    used = np.flatnonzero(rows.any(axis=1)).tolist()
+    return {i.to_bytes(4, "little"): rows[i].tobytes() for i in used}
+
+
 def sparse(spec: MapSpec, pairs: Iterable[tuple[bytes, bytes]]) -> Contents:
     """Elements as a dict; of an array only those that are not all zero, as it is always full."""
-    full = spec.type in (MapNumber.ARRAY, MapNumber.PERCPU_ARRAY)
-    return {key: value for key, value in pairs if not full or any(value)}
+    return {key: value for key, value in pairs if spec.type not in ARRAYS or any(value)}
 
 
 def build(program: Program, backend: str, *, batched: bool, maps: Mapping[str, int]) -> Compiled:

@@ -32,6 +32,7 @@ class Command(IntEnum):
     MAP_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 14, 15
     BTF_LOAD = 18
     MAP_LOOKUP_AND_DELETE_ELEM, MAP_FREEZE = 21, 22
+    MAP_LOOKUP_BATCH = 24
     LINK_CREATE = 28
     PROG_BIND_MAP = 35
 
@@ -166,6 +167,21 @@ def map_lookup(fd: int, key: bytes | None, value_size: int, flags: int = 0) -> b
     value = _buffer(bytes(value_size))
     _element(Command.MAP_LOOKUP_ELEM, fd, key, value, flags)
     return value.raw[:value_size]
+
+
+def map_lookup_batch(fd: int, key_size: int, value_size: int, count: int) -> tuple[bytes, bytes]:
+    """BPF_MAP_LOOKUP_BATCH of up to `count` elements from the first on: all keys, all values."""
+    keys, values = _buffer(bytes(key_size * count)), _buffer(bytes(value_size * count))
+    after = _buffer(bytes(max(key_size, 4)))
+    addresses = map(ctypes.addressof, (after, keys, values))
+    attr = bytearray(struct.pack("=QQQQIIQQ", 0, *addresses, count, fd, 0, 0))
+    try:
+        bpf(Command.MAP_LOOKUP_BATCH, attr)
+    except BpfError as error:
+        if error.errno != errno.ENOENT:  # ENOENT: there are no more than these
+            raise
+    (found,) = struct.unpack_from("=I", attr, 32)
+    return keys.raw[: found * key_size], values.raw[: found * value_size]
 
 
 def map_take(fd: int, key: bytes | None, value_size: int, flags: int = 0) -> bytes:

@@ -26,6 +26,7 @@ from xdpbatch.uapi import MapNumber
 
 ATTACH_TYPE = {Attach.XDP: 37, Attach.DEVMAP: 35, Attach.CPUMAP: 36}  # enum bpf_attach_type
 PER_CPU = {MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY, MapNumber.LRU_PERCPU_HASH}
+ARRAYS = {MapNumber.ARRAY, MapNumber.PERCPU_ARRAY}
 WITH_BTF = {MapNumber.HASH, MapNumber.ARRAY, MapNumber.LRU_HASH}  # may hold locks and timers
 XDP_MD = struct.Struct("<6I")  # data, data_end, data_meta, ingress_ifindex, queue, egress_ifindex
 FORBIDDEN = {errno.EPERM, errno.ENOSYS}
@@ -119,9 +120,20 @@ class KernelMap(MutableMapping[bytes, bytes]):
 
     def copies(self, cpu: int) -> Iterator[tuple[bytes, bytes]]:
         """Every key with its value, of a per-CPU map the value of one CPU."""
-        start = -(-self.spec.value_size // 8) * 8 * cpu if self.spec.type in PER_CPU else 0
-        for key, value in self.items():
-            yield key, value[start : start + self.spec.value_size]
+        spec = self.spec
+        start = -(-spec.value_size // 8) * 8 * cpu if spec.type in PER_CPU else 0
+        for key, value in self._elements():
+            yield key, value[start : start + spec.value_size]
+
+    def _elements(self) -> Iterator[tuple[bytes, bytes]]:
+        """All elements; of an array in one call, because it always has max_entries of them."""
+        if self.spec.type not in ARRAYS:
+            yield from self.items()
+            return
+        size, count = self.value_size, self.spec.max_entries
+        keys, values = bpf.map_lookup_batch(self.fd, 4, size, count)
+        for i in range(len(keys) // 4):
+            yield keys[4 * i : 4 * i + 4], values[i * size : (i + 1) * size]
 
 
 @contextmanager
