@@ -181,12 +181,10 @@ class InKernel(Side):
 
 def array_contents(one: Map) -> Contents:
     """The first CPU's elements that are not all zero, read from memory: arrays may be large."""
-    spec = one.spec
-    first = (
-        one.call(one.kind.lookup_cpu, key=address_in(bytes(4)), cpu=0)
-        if one.kind.per_cpu
-        else (one.address + SIZEOF_HEADER)
-    )
+    spec, first = one.spec, one.address + SIZEOF_HEADER
+    if one.kind.per_cpu:
+        zero = bytes(4)  # stays alive while its address is used
+        first = one.call(one.kind.lookup_cpu, key=address_in(zero), cpu=0)
     stride = round_up(spec.value_size, 8)
     raw = np.frombuffer(bytes_at(first, stride * spec.max_entries), np.uint8)
     rows = raw.reshape(spec.max_entries, stride)[:, : spec.value_size]
