@@ -7,6 +7,7 @@ all functions that it reaches, from whatever section they come.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -133,8 +134,9 @@ class Linker:
 
     def _source(self, line: LineInfo) -> Source:
         assert self._types is not None
-        text = self._types[0].string(line.text)
-        return Source(self._types[0].string(line.file), line.line, line.col, text)
+        btf = self._types[0]
+        file = os.path.normpath(btf.string(line.file))  # clang writes ././fw.c
+        return Source(file, line.line, line.col, btf.string(line.text).strip())
 
     def _reached(self, entry: Key) -> list[Function]:
         order, seen = [self._function(entry)], {entry}
