@@ -7,10 +7,9 @@ packets in one go and in their order.
 
 from __future__ import annotations
 
-from xdpbatch.data.broadcast import broadcast
+from xdpbatch.data.broadcast import TO_ALL, broadcast
 from xdpbatch.data.buff import (
     ACT,
-    HANDLE,
     REDIRECT_FLAGS,
     REDIRECT_INDEX,
     REDIRECT_MAP_TYPE,
@@ -21,9 +20,8 @@ from xdpbatch.data.buff import (
 )
 from xdpbatch.data.port import CPU, SOCKET, lookup
 from xdpbatch.data.queue import BATCH, PORT, REDIRECTS, SORTED, STACK, STATS, TABLE, UMEM, UNSORTED
-from xdpbatch.data.send import SENT, recycle, send
-from xdpbatch.data.stats import BAD_MAP, ERRORS, NO_TARGET, REASON_COUNT, UNKNOWN, VERDICTS
-from xdpbatch.data.umem import give
+from xdpbatch.data.send import fail, recycle, send, send_one
+from xdpbatch.data.stats import BAD_MAP, NO_TARGET, UNKNOWN, VERDICTS
 from xdpbatch.mem import load32, load64, store64
 from xdpbatch.native import native
 from xdpbatch.uapi import BPF_F_BROADCAST, Action, MapNumber
@@ -107,54 +105,79 @@ def split(queue: int, counts: int, n: int) -> int:
 
 
 @native
-def redirect(queue: int, buff: int) -> int:
-    """xdp_do_redirect: send a packet where the helper said. Returns SENT or a reason."""
+def key_of(queue: int, buff: int) -> int:
+    """Where a redirect helper sent a packet: a key of the port table, TO_ALL, or ~reason."""
     target = load32(buff + TARGET)
+    if target == 0:
+        return ~BAD_MAP  # the program returned XDP_REDIRECT without a redirect helper
     record = load64(queue + REDIRECTS) + target * SIZEOF_REDIRECT
     kind = load32(record + REDIRECT_MAP_TYPE)
-    key = load32(record + REDIRECT_INDEX)
-    value = load64(record + REDIRECT_VALUE)
-    if target == 0:
-        return BAD_MAP  # the program returned XDP_REDIRECT without a redirect helper
+    if kind == 0:
+        return load32(record + REDIRECT_INDEX)
     if kind in (_DEVMAP, _DEVMAP_HASH):
         if load64(record + REDIRECT_FLAGS) & BPF_F_BROADCAST:
-            return broadcast(queue, buff, record)
-        key = load32(value)
-    elif kind == _CPUMAP:
-        key += CPU
-    elif kind == _XSKMAP:
-        key = SOCKET + load32(value)
-    elif kind != 0:
-        return BAD_MAP
+            return TO_ALL
+        return load32(load64(record + REDIRECT_VALUE))
+    if kind == _CPUMAP:
+        return CPU + load32(record + REDIRECT_INDEX)
+    if kind == _XSKMAP:
+        return SOCKET + load32(load64(record + REDIRECT_VALUE))
+    return ~BAD_MAP
+
+
+@native
+def forward(queue: int, buffs: int, n: int, key: int) -> int:
+    """Send `n` redirected packets that have the same key."""
+    if key < 0:
+        return fail(queue, buffs, n, XDP_REDIRECT, ~key)
+    if key == TO_ALL:
+        for i in range(n):
+            broadcast(queue, buffs + 8 * i)
+        return 0
     port = lookup(load64(queue + TABLE), key)
     if port == 0:
-        return NO_TARGET
-    return send(queue, port, buff)
+        return fail(queue, buffs, n, XDP_REDIRECT, NO_TARGET)
+    return send(queue, port, buffs, n, XDP_REDIRECT)
 
 
 @native
-def act_on(queue: int, buff: int, act: int) -> int:
-    """Carry out one sending action; a packet that cannot be sent is counted and its frame taken."""
-    reason = SENT
-    if act == XDP_TX:
-        reason = send(queue, load64(queue + PORT), buff)
-    elif act == XDP_REDIRECT:
-        reason = redirect(queue, buff)
-    else:
-        reason = send(queue, load64(queue + STACK), buff)
-    if reason != SENT:
-        counter = load64(queue + STATS) + ERRORS + 8 * (REASON_COUNT * (act - XDP_PASS) + reason)
-        store64(counter, load64(counter) + 1)
-        give(load64(queue + UMEM), load64(buff + HANDLE))
-    return reason
-
-
-@native
-def act_on_each(queue: int, buffs: int, n: int, act: int) -> int:
-    """Carry out one action for `n` packets; returns the address after them."""
+def redirect(queue: int, buffs: int, n: int) -> int:
+    """xdp_do_redirect for `n` packets: each run with one target in one go."""
+    start = 0
+    key = 0
     for i in range(n):
-        act_on(queue, load64(buffs + 8 * i), act)
+        one = key_of(queue, load64(buffs + 8 * i))
+        if one != key:
+            forward(queue, buffs + 8 * start, i - start, key)
+            start = i
+            key = one
+    return forward(queue, buffs + 8 * start, n - start, key)
+
+
+@native
+def act_on(queue: int, buffs: int, n: int, act: int) -> int:
+    """Carry out one of the actions that send, for `n` packets; returns the address after them."""
+    if act == XDP_REDIRECT:
+        redirect(queue, buffs, n)
+    elif act == XDP_TX:
+        send(queue, load64(queue + PORT), buffs, n, XDP_TX)
+    else:
+        send(queue, load64(queue + STACK), buffs, n, XDP_PASS)
     return buffs + 8 * n
+
+
+@native
+def act_on_one(queue: int, buffs: int, act: int) -> int:
+    """Carry out one of the actions that send, for one packet."""
+    port = load64(queue + PORT)
+    if act == XDP_PASS:
+        port = load64(queue + STACK)
+    elif act == XDP_REDIRECT:
+        key = key_of(queue, load64(buffs))
+        port = lookup(load64(queue + TABLE), key)
+        if port == 0:
+            return forward(queue, buffs, 1, key)
+    return send_one(queue, port, buffs, act)
 
 
 @native
@@ -165,9 +188,12 @@ def apply(queue: int, buffs: int, counts: int) -> int:
     """
     dropped = count_of(counts, XDP_ABORTED) + count_of(counts, XDP_DROP)
     recycle(load64(queue + UMEM), buffs, dropped)
-    buffs = act_on_each(queue, buffs + 8 * dropped, count_of(counts, XDP_PASS), XDP_PASS)
-    buffs = act_on_each(queue, buffs, count_of(counts, XDP_TX), XDP_TX)
-    return act_on_each(queue, buffs, count_of(counts, XDP_REDIRECT), XDP_REDIRECT)
+    buffs += 8 * dropped
+    for act in range(XDP_PASS, XDP_REDIRECT + 1):
+        n = count_of(counts, act)
+        if n > 0:
+            buffs = act_on(queue, buffs, n, act)
+    return buffs
 
 
 @native

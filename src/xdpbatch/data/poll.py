@@ -34,7 +34,7 @@ from xdpbatch.data.action import (
     BITS,
     XDP_ABORTED,
     XDP_DROP,
-    act_on,
+    act_on_one,
     apply,
     count,
     split,
@@ -64,6 +64,7 @@ from xdpbatch.data.queue import (
     STOP,
     TABLE,
     UMEM,
+    UNSORTED,
 )
 from xdpbatch.data.recorder import full, record
 from xdpbatch.data.ring import (
@@ -83,8 +84,8 @@ from xdpbatch.data.ring import (
 )
 from xdpbatch.data.send import flush, reap
 from xdpbatch.data.stats import BATCHES, FILL_EMPTY, RX_BYTES
-from xdpbatch.data.umem import FREE, STACK, decode, frame_of, give
-from xdpbatch.mem import call1, call2, load32, load64, load_acquire32, store32, store64
+from xdpbatch.data.umem import ADDRESS_MASK, AREA, FREE, OFFSET_SHIFT, STACK, give
+from xdpbatch.mem import call1, call2, load32, load64, load_acquire32, shr64, store32, store64
 from xdpbatch.native import native
 
 
@@ -137,16 +138,17 @@ def waiting(queue: int, budget: int) -> int:
 
 
 @native
-def set_up(umem: int, buff: int, desc: int) -> int:
+def set_up(buff: int, desc: int, area: int, frame_mask: int, shift: int) -> int:
     """xdp_prepare_buff: an XdpBuff for a received packet, without metadata. Returns its length."""
     address = load64(desc)
     length = load32(desc + DESC_LENGTH)
-    data = decode(umem, address)
+    frame = address & frame_mask
+    data = area + frame + shr64(address - frame, shift)
     store64(buff + DATA, data)
     store64(buff + DATA_END, data + length)
     store64(buff + DATA_META, data)
     store64(buff + DATA_HARD_START, data - XDP_PACKET_HEADROOM)
-    store64(buff + HANDLE, frame_of(umem, address))
+    store64(buff + HANDLE, frame)
     store64(buff + ACT, 0)  # and target
     return length
 
@@ -159,10 +161,12 @@ def receive(queue: int, budget: int) -> int:
     umem = load64(queue + UMEM)
     buff = load64(queue + BATCH)
     get, mask, descs = load32(rx + CACHED_CONSUMER), load32(rx + MASK), load64(rx + DESCS)
+    area, frame_mask = load64(umem + AREA), load64(umem + ADDRESS_MASK)
+    shift = load64(umem + OFFSET_SHIFT)
     total = 0
     for i in range(n):
         desc = descs + ((get + i) & mask) * SIZEOF_DESC
-        total += set_up(umem, buff + i * SIZEOF_XDP_BUFF, desc)
+        total += set_up(buff + i * SIZEOF_XDP_BUFF, desc, area, frame_mask, shift)
     store32(queue + FIRST, get)
     store32(load64(queue + RXQ) + RXQ_REDIRECT_COUNT, 0)
     if n > 0:
@@ -211,12 +215,16 @@ def poll_single(queue: int, prog: int, budget: int) -> int:
     rxq = load64(queue + RXQ)
     umem = load64(queue + UMEM)
     buff = load64(queue + BATCH)
+    buffs = load64(queue + UNSORTED)
     flush_each = load32(queue + FLUSH_EACH)
     get, mask, descs = load32(rx + CACHED_CONSUMER), load32(rx + MASK), load64(rx + DESCS)
+    area, frame_mask = load64(umem + AREA), load64(umem + ADDRESS_MASK)
+    shift = load64(umem + OFFSET_SHIFT)
     total = 0
     counts = 0
     for i in range(n):
-        total += set_up(umem, buff, descs + ((get + i) & mask) * SIZEOF_DESC)
+        desc = descs + ((get + i) & mask) * SIZEOF_DESC
+        total += set_up(buff, desc, area, frame_mask, shift)
         store32(rxq + RXQ_REDIRECT_COUNT, 0)
         store32(buff + ACT, call1(prog, buff))
         store32(queue + FIRST, get + i)
@@ -226,7 +234,7 @@ def poll_single(queue: int, prog: int, budget: int) -> int:
         if act in (XDP_DROP, XDP_ABORTED):
             give(umem, load64(buff + HANDLE))
         else:
-            act_on(queue, buff, act)
+            act_on_one(queue, buffs, act)
             if flush_each != 0:
                 flush(queue)
     received(queue, n, total)

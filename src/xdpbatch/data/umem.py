@@ -50,17 +50,10 @@ _GUARD = 0xA5
 
 
 @native
-def frame_of(umem: int, address: int) -> int:
-    """The frame that a descriptor's address names, relative to the area."""
-    return address & load64(umem + ADDRESS_MASK)
-
-
-@native
 def decode(umem: int, address: int) -> int:
     """Where the packet of a descriptor starts: an address in memory."""
     frame = address & load64(umem + ADDRESS_MASK)
-    offset = shr64(address - frame, load64(umem + OFFSET_SHIFT))
-    return load64(umem + AREA) + frame + offset
+    return load64(umem + AREA) + frame + shr64(address - frame, load64(umem + OFFSET_SHIFT))
 
 
 @native
