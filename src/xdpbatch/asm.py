@@ -11,6 +11,7 @@ prints, and what `llvm-objdump -d` and the verifier log print of one instruction
       call bpf_map_lookup_elem#1    ; or call 1, call label, callx r3, call kfunc[name]
       r2 = atomic64_fetch_add((u64 *)(r1 + 0), r2)
       w0 = (s8)w1
+      prefetch(r2 + 64)             ; this runtime's own hint, isa.PREFETCH
       exit
 """
 
@@ -39,6 +40,7 @@ from xdpbatch.isa import (
     MASK32,
     MASK64,
     OPCODES,
+    PREFETCH,
     PSEUDO_BTF_ID,
     PSEUDO_FUNC,
     PSEUDO_MAP_FD,
@@ -239,6 +241,10 @@ def _load(match: re.Match[str]) -> Parsed:
     return Insn(op, _reg(match["dst"]), _reg(match["base"]), _off(match["off"])), None
 
 
+def _prefetch(match: re.Match[str]) -> Parsed:
+    return Insn(PREFETCH, 0, _reg(match["base"]), _off(match["off"])), None
+
+
 def _store(match: re.Match[str]) -> Parsed:
     source, src, imm = _operand(match["second"])
     op = (Class.STX if source else Class.ST) | _SIZES[match["bits"]] | Mode.MEM
@@ -357,6 +363,7 @@ _SYNTAX: list[tuple[re.Pattern[str], _Build]] = [
     _rule(rf"{_DST}\s*{_ALU_SIGN}\s*{_SECOND}", _alu),
     _rule(rf"{_DST}\s*=\s*{_LOAD}", _load),
     _rule(rf"{_MEM}\s*=\s*{_SECOND}", _store),
+    _rule(rf"prefetch\s*\((?P<base>{_REG})\s*(?P<off>{_INT})?\)", _prefetch),
     _rule(rf"if\s+{_DST}\s*{_JMP_SIGN}\s*{_SECOND}\s+goto\s+{_GOAL}", _branch),
     _rule(rf"goto(?P<long>l)?\s+{_GOAL}", _goto),
     _rule("exit", lambda match: (Insn(EXIT), None)),

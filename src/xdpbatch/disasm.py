@@ -21,6 +21,7 @@ from xdpbatch.isa import (
     KFUNC_CALL,
     LD_IMM64,
     LOAD_ACQ,
+    PREFETCH,
     PSEUDO_BTF_ID,
     PSEUDO_FUNC,
     PSEUDO_MAP_FD,
@@ -124,7 +125,7 @@ def _reserved_is_zero(insn: Insn) -> bool:
         case Class.LD:
             return insn.off == 0
         case Class.LDX:
-            return insn.imm == 0
+            return insn.imm == 0 and not (insn.op == PREFETCH and insn.dst)
         case Class.ST:
             return insn.src == 0
         case Class.STX:
@@ -209,8 +210,10 @@ def _call(insn: Insn, distance: int | None) -> str | None:
 
 def _memory(insn: Insn) -> str | None:
     bits = insn.width * 8
-    base = insn.src if insn.is_load else insn.dst
+    base = insn.src if insn.cls == Class.LDX else insn.dst
     at = f"(r{base} {'-' if insn.off < 0 else '+'} {abs(insn.off)})"
+    if insn.op == PREFETCH:
+        return f"prefetch{at}"
     if insn.is_load:
         sign = "s" if insn.op & 0xE0 == Mode.MEMSX else "u"
         return f"r{insn.dst} = *({sign}{bits} *){at}"

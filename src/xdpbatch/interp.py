@@ -32,6 +32,7 @@ from xdpbatch.isa import (
     LOAD_ACQ,
     MASK32,
     MASK64,
+    PREFETCH,
     PSEUDO_FUNC,
     PSEUDO_MAP_FD,
     PSEUDO_MAP_VALUE,
@@ -285,8 +286,10 @@ def _ld(machine: Interpreter, frame: Frame) -> None:
 
 
 def _ldx(machine: Interpreter, frame: Frame) -> None:
-    """LDX: plain and sign-extending loads (sections 5.1, 5.2)."""
+    """LDX: plain and sign-extending loads (sections 5.1, 5.2); a PREFETCH has no effect."""
     insn = frame.insn
+    if insn.op == PREFETCH:
+        return
     address = (frame.r[insn.src] + insn.off) & MASK64
     if machine.buff <= address < machine.buff + xdp.SIZEOF_XDP_BUFF:
         value = _ctx_field(machine, frame, address - machine.buff)

@@ -33,6 +33,7 @@ class Mode(IntEnum):
     """Mode field of a load or store (RFC 9669, section 5)."""
 
     IMM, ABS, IND, MEM, MEMSX, ATOMIC = 0x00, 0x20, 0x40, 0x60, 0x80, 0xC0
+    HINT = 0xE0  # this runtime's own: RFC 9669 leaves it free, see PREFETCH
 
 
 class Alu(IntEnum):
@@ -63,6 +64,9 @@ CALLX = Class.JMP | Jmp.CALL | X
 EXIT = Class.JMP | Jmp.EXIT
 JA = Class.JMP | Jmp.JA
 GOTOL = Class.JMP32 | Jmp.JA
+# Not of any RFC: a hint that the cache line at src + off will be wanted. Any address is allowed, no
+# register or memory changes; dst and imm are 0. It answers question 1 of the slides.
+PREFETCH = Class.LDX | Size.B | Mode.HINT
 MOV64_REG = Class.ALU64 | Alu.MOV | X
 MOV64_IMM = Class.ALU64 | Alu.MOV | K
 
@@ -117,7 +121,8 @@ class Insn:
 
     @property
     def is_load(self) -> bool:
-        return self.cls == Class.LDX
+        """LDX; a PREFETCH is none, for it gives no value."""
+        return self.cls == Class.LDX and self.op != PREFETCH
 
     @property
     def is_atomic(self) -> bool:
@@ -250,7 +255,7 @@ def _opcodes() -> Iterable[int]:
             for cls in (Class.JMP, Class.JMP32):
                 yield cls | jmp | K
                 yield cls | jmp | X
-    yield from (JA, GOTOL, CALL, CALLX, EXIT, LD_IMM64)
+    yield from (JA, GOTOL, CALL, CALLX, EXIT, LD_IMM64, PREFETCH)
     for size in Size:
         yield Class.LDX | size | Mode.MEM
         yield Class.ST | size | Mode.MEM
@@ -260,7 +265,8 @@ def _opcodes() -> Iterable[int]:
             yield Class.LDX | size | Mode.MEMSX
 
 
-# Every defined opcode, except NEG with a register and END of ALU64 with X, which no RFC defines.
+# Every defined opcode and PREFETCH, but not NEG with a register and END of ALU64 with X, which no
+# RFC defines.
 OPCODES = frozenset(_opcodes()) - {
     Class.ALU | Alu.NEG | X,
     Class.ALU64 | Alu.NEG | X,

@@ -154,6 +154,14 @@ def load() -> Iterator[Case]:
                 yield f"r0 = *(s{bits} *)(r1 + {offset})\nexit", [(memory, u(s(value, bits), 64))]
 
 
+def prefetch() -> Iterator[Case]:
+    """Any address at all, and nothing changes."""
+    yield (
+        "r0 = 7\nr3 = -8\nprefetch(r3 + 0)\nr3 = 0\nprefetch(r3 - 1)\nprefetch(r1 + 400)\nexit",
+        [(b"\0" * 8, 7)],
+    )
+
+
 def store() -> Iterator[Case]:
     for bits in (8, 16, 32, 64):
         for source, value in (("r3", 0x1122334455667788), ("-2", -2), ("0x12345678", 0x12345678)):
@@ -318,7 +326,7 @@ def control() -> Iterator[Case]:
 
 
 GROUPS = (
-    *(arithmetic, negation, sign_extending_move, byte_order, jump, load, store),
+    *(arithmetic, negation, sign_extending_move, byte_order, jump, load, prefetch, store),
     *(atomic, exchange, acquire_release, control),
 )
 

@@ -27,6 +27,7 @@ from xdpbatch.isa import (
     JA,
     LOAD_ACQ,
     NATIVE_CALL,
+    PREFETCH,
     PSEUDO_FUNC,
     STORE_REL,
     XCHG,
@@ -290,10 +291,12 @@ class Lowering:
             raise ValueError(f"call of {insn.imm} was not rewritten before the JIT")
 
     def load(self, insn: Insn) -> None:
-        """LDX (RFC 9669, section 5.1 and 5.2)."""
+        """LDX (RFC 9669, section 5.1 and 5.2), and PREFETCH."""
         mem, dst, bits = Mem(BPF_REG[insn.src], insn.off), BPF_REG[insn.dst], insn.width * 8
         signed = insn.op & 0xE0 == Mode.MEMSX
-        if signed or bits < 32:
+        if insn.op == PREFETCH:
+            self.asm.prefetch(mem)
+        elif signed or bits < 32:
             self.asm.extend(mem, dst, signed, bits)
         else:
             self.asm.load(mem, dst, bits)

@@ -70,14 +70,14 @@ def lower(code: Code, by: int) -> Code:
 
 def _base(insn: Insn) -> int | None:
     """The register that holds the address of an access."""
-    if insn.is_load or (insn.is_atomic and insn.imm == LOAD_ACQ):
+    if insn.cls == Class.LDX or (insn.is_atomic and insn.imm == LOAD_ACQ):
         return insn.src
     return insn.dst if insn.cls in (Class.ST, Class.STX) else None
 
 
 def _value(insn: Insn) -> int | None:
     """The register whose contents an instruction uses as its source operand."""
-    if insn.is_load or (insn.is_atomic and insn.imm == LOAD_ACQ):
+    if insn.is_atomic and insn.imm == LOAD_ACQ:
         return None
     if insn.cls == Class.STX or ((insn.is_alu or insn.is_jump) and insn.uses_reg):
         return insn.src
