@@ -1,0 +1,148 @@
+"""An object with its maps in memory and its programs as code: analogous to a loaded bpf_object.
+
+    Object --Instance--> maps: Map in memory        programs: Entry, by backend and layout
+
+Every backend is behind the same C function (see jit.Compiled), so that what runs packets need not
+know who executes the program.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Protocol
+
+from xdpbatch.errors import ObjectError, UnsupportedError
+from xdpbatch.interp import Interpreter
+from xdpbatch.maps import Map, map_types
+from xdpbatch.program import Object, Program
+from xdpbatch.rewrite import Layout, Xlated, xlate
+from xdpbatch.rewrite.batch import batch
+from xdpbatch.verify import Verified, verify
+
+NATIVE = ("llvm", "x86")
+BACKENDS = (*NATIVE, "interp", "kernel")
+
+
+class Entry(Protocol):
+    """Something that can be called like a compiled program; keep it while `address` is used."""
+
+    @property
+    def address(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """A program at every stage up to the backend."""
+
+    verified: Verified
+    xlated: Xlated
+
+    @classmethod
+    def of(cls, program: Program) -> Stages:
+        """Verify and rewrite. Raises VerifierError, UnsupportedError."""
+        verified = verify(program)
+        return cls(verified, xlate(verified))
+
+    def laid_out(self, layout: Layout) -> Xlated:
+        """The program as a backend takes it for a layout."""
+        if layout is Layout.SINGLE:
+            return self.xlated
+        if layout is Layout.BATCH:
+            return batch(self.xlated)
+        from xdpbatch.rewrite.poc import poc
+
+        return poc(self.xlated)
+
+
+def select(obj: Object, name: str | None = None, section: str | None = None) -> list[Program]:
+    """The programs with that name and section; all without. Raises ObjectError if there is none."""
+    found = [
+        program
+        for program in obj.programs.values()
+        if name in (None, program.name) and section in (None, program.section)
+    ]
+    if not found:
+        raise ObjectError.of(
+            "no-such-program",
+            f"{obj.path} has no program {name or ''} in section {section or '(any)'}",
+            suggestion="it has " + _listed(obj.programs.values()),
+        )
+    return found
+
+
+def the_program(obj: Object, name: str | None = None, section: str | None = None) -> Program:
+    """The one program meant. Raises ObjectError if several are, naming them."""
+    found = select(obj, name, section)
+    if len(found) > 1:
+        raise ObjectError.of(
+            "which-program",
+            f"{obj.path} holds {len(found)} programs",
+            reason=_listed(found),
+            suggestion=f"choose one: -n {found[0].name}",
+        )
+    return found[0]
+
+
+def _listed(programs: object) -> str:
+    assert hasattr(programs, "__iter__")
+    return ", ".join(f"{p.name} (section {p.section})" for p in programs)
+
+
+class Instance:
+    """An Object's maps, created, and its programs, compiled when asked for.
+
+    `maps` has every map of the object whose type this runtime has; a program that uses another is
+    refused by name when it is compiled.
+    """
+
+    def __init__(self, obj: Object) -> None:
+        self.object = obj
+        known = map_types()
+        self.maps = {n: Map(spec) for n, spec in obj.maps.items() if spec.type in known}
+        self._stages: dict[str, Stages] = {}
+        self._entries: dict[tuple[str, str, Layout], Entry] = {}
+
+    @cached_property
+    def addresses(self) -> Mapping[str, int]:
+        """Of the maps' blocks, by name."""
+        return {name: one.address for name, one in self.maps.items()}
+
+    def stages(self, program: Program) -> Stages:
+        """The program verified and rewritten, once."""
+        if program.name not in self._stages:
+            self._stages[program.name] = Stages.of(program)
+        return self._stages[program.name]
+
+    def entry(self, program: Program, backend: str, layout: Layout) -> Entry:
+        """The program as a C function of that layout, run by that backend."""
+        key = (program.name, backend, layout)
+        if key not in self._entries:
+            self._entries[key] = self._make(program, backend, layout)
+        return self._entries[key]
+
+    def _make(self, program: Program, backend: str, layout: Layout) -> Entry:
+        if backend in NATIVE:
+            compiled: Entry = import_module(f"xdpbatch.jit.{backend}").compile(
+                self.stages(program).laid_out(layout), self.addresses
+            )
+            return compiled
+        from xdpbatch.callback import PerPacket
+
+        if layout is not Layout.BATCH:
+            raise UnsupportedError.of(
+                "layout", f"backend {backend} has no layout {layout.value}",
+                suggestion="use --backend llvm",
+            )  # fmt: skip
+        return PerPacket(self._judge(program, backend))
+
+    def _judge(self, program: Program, backend: str) -> Callable[[int], int]:
+        if backend == "interp":
+            verify(program)
+            return Interpreter(program, self.maps).run
+        from xdpbatch.sys.kernel import KernelObject
+
+        return KernelObject(self.object).program(program.name).run_buff

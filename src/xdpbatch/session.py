@@ -1,0 +1,125 @@
+"""A session: packets from one port through one program, until the port has come to its end.
+
+Analogous to attaching a program to an interface and reading its counters afterwards. It puts the
+data plane's parts together (see data.poll): Umem, source port, the ports that TX, REDIRECT and
+PASS go to, queue and driver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xdpbatch.data import poll
+from xdpbatch.data.driver import Driver, Sink
+from xdpbatch.data.port import DEVICE, PortTable
+from xdpbatch.data.queue import Queue
+from xdpbatch.data.umem import Umem
+from xdpbatch.jit.native import compile_native
+from xdpbatch.ports import RING_SIZE, Port
+from xdpbatch.ports.loop import LoopPort
+
+SOURCE = 1  # ifindex of the port that packets come from
+HZ = 250  # of the clock behind jiffies64
+
+MakePort = Callable[[Umem, int, int], Port]  # umem, ifindex, ring size
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a session came to. packets = the sum of `actions`; `errors` are verdicts (by name)
+    that could not be carried out, `skipped` what the source held but could not be run.
+    """
+
+    packets: int
+    bytes: int
+    actions: Mapping[str, int]
+    elapsed_s: float
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    sent: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # ifindex: packets, bytes
+
+    @property
+    def ns_per_packet(self) -> float:
+        """Nanoseconds of the whole poll per packet; 0 if there was none."""
+        return self.elapsed_s * 1e9 / self.packets if self.packets else 0.0
+
+
+class Session:
+    """One source port, with its queue. `targets` are ifindexes that packets can be redirected to;
+    each gets a port that counts what arrives.
+    """
+
+    def __init__(
+        self,
+        make_source: MakePort,
+        *,
+        batch_size: int = 64,
+        targets: Sequence[int] = (),
+        ifindex: int = SOURCE,
+        queue_index: int = 0,
+        clock: int = 0,
+        seed: int = 0,
+    ) -> None:
+        ring = max(RING_SIZE, 1 << (batch_size - 1).bit_length())
+        ports = 2 + len(targets)
+        self.umem = Umem(frames=2 * ring * ports)
+        self.source = make_source(self.umem, ifindex, ring)
+        self.stack = LoopPort(self.umem, ifindex=0, ring_size=ring)
+        others = {index: LoopPort(self.umem, index, ring) for index in targets if index != ifindex}
+        self.ports: dict[int, Port] = {ifindex: self.source, **others}
+        self.table = PortTable()
+        for index, port in self.ports.items():
+            self.table.add(DEVICE + index, port.address)
+        self.queue = Queue(
+            self.source.address, self.umem.address, self.stack.address, self.table, batch_size
+        )
+        rxq = self.queue.rxq
+        rxq["ifindex"], rxq["queue_index"], rxq["hz"] = ifindex, queue_index, HZ
+        rxq["clock"], rxq["random"] = clock, seed or time.monotonic_ns()
+        natives = {port.wakeup for port in (self.source, self.stack, *others.values())}
+        self.code = compile_native(*poll.NATIVES, *sorted(natives, key=lambda n: n.symbol))
+        for port in (self.stack, *self.ports.values()):
+            port.install(self.code)
+
+    def run(
+        self,
+        program: int,
+        *,
+        single: bool = False,
+        count: int | None = None,
+        recorder: Sink | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Result:
+        """Run the program at an address (`f(XdpBuff *, n)`; `f(XdpBuff *)` for `single`) over the
+        source's packets, at most `count`. `progress` is told the packets done after each slice.
+
+        KeyboardInterrupt ends it early: what was done is counted and returned by `result`.
+        """
+        driver = Driver(self.queue, self.source, self.code, recorder)
+        self._start = time.perf_counter()
+        done = 0
+        while (count is None or done < count) and not self.queue.stopped:
+            n = driver.slice(program, None if count is None else count - done, single)
+            done += n
+            if n == 0 and not self.source.refill():
+                break
+            if progress:
+                progress(done)
+        return self.result()
+
+    def result(self) -> Result:
+        """The counts as they are now."""
+        stats = self.queue.stats
+        skipped: Any = getattr(self.source, "skipped", {})
+        return Result(
+            packets=stats.packets,
+            bytes=stats["rx_bytes"],
+            actions=stats.verdicts,
+            elapsed_s=time.perf_counter() - self._start,
+            skipped=dict(skipped),
+            errors=stats.errors,
+            sent={i: (port.tx_packets, port.tx_bytes) for i, port in self.ports.items()},
+        )
