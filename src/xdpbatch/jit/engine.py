@@ -13,6 +13,7 @@ from functools import cache
 import llvmlite
 from llvmlite import binding as llvm
 
+Module = llvm.ModuleRef
 _serial = itertools.count()
 
 
@@ -39,7 +40,7 @@ def _machine() -> llvm.TargetMachine:
     )
 
 
-def parse(text: str) -> llvm.ModuleRef:
+def parse(text: str) -> Module:
     """A module of IR text, checked."""
     module = llvm.parse_assembly(text)
     module.triple = cpu()[0]
@@ -48,7 +49,7 @@ def parse(text: str) -> llvm.ModuleRef:
     return module
 
 
-def link(texts: Collection[str]) -> llvm.ModuleRef:
+def link(texts: Collection[str]) -> Module:
     """All modules in one."""
     first, *others = texts
     module = parse(first)
@@ -57,14 +58,14 @@ def link(texts: Collection[str]) -> llvm.ModuleRef:
     return module
 
 
-def export_only(module: llvm.ModuleRef, names: Collection[str]) -> None:
+def export_only(module: Module, names: Collection[str]) -> None:
     """Make all else private to the module, so that it is inlined or goes away."""
     for value in itertools.chain(module.functions, module.global_variables):
         if not value.is_declaration and value.name not in names:
             value.linkage = "internal"
 
 
-def optimise(module: llvm.ModuleRef, *, final: bool = True) -> None:
+def optimise(module: Module, *, final: bool = True) -> None:
     """-O3; if not `final`, only what later inlining does not mind (no loop is unrolled)."""
     options = llvm.create_pipeline_tuning_options(speed_level=3 if final else 1)
     options.loop_vectorization = options.slp_vectorization = final
@@ -73,12 +74,18 @@ def optimise(module: llvm.ModuleRef, *, final: bool = True) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
-def object_code(module: llvm.ModuleRef) -> bytes:
+def object_code(module: Module) -> bytes:
     """An ELF object of a module."""
     return bytes(_machine().emit_object(module))
 
 
-def assembly(module: llvm.ModuleRef) -> str:
+def code_size(code: bytes) -> int:
+    """Bytes of machine code in an object."""
+    sections = llvm.ObjectFileRef.from_data(code).sections()
+    return sum(section.size() for section in sections if section.is_text())
+
+
+def assembly(module: Module) -> str:
     """The machine code of a module as text."""
     return str(_machine().emit_assembly(module))
 

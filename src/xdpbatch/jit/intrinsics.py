@@ -119,9 +119,10 @@ def _fold64(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
     return b.xor(b.trunc(product, I64), b.trunc(b.lshr(product, wide(64)), I64))
 
 
-def _prefetch(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
+def prefetch(b: ir.IRBuilder, target: ir.Value) -> ir.Value:
+    """Bring a cache line in to be read, into all caches."""
     hint = declare(b, "llvm.prefetch.p0", ir.VoidType(), PTR, I32, I32, I32)
-    b.call(hint, [pointer(b, args[0]), I32(0), I32(3), I32(1)])  # read, keep in all caches, data
+    b.call(hint, [target, I32(0), I32(3), I32(1)])
     return I64(0)
 
 
@@ -163,7 +164,7 @@ EMIT: dict[str, Emit] = {
     "below": lambda b, args: b.zext(b.icmp_unsigned("<", args[0], args[1]), I64),
     "ctz64": lambda b, args: b.cttz(args[0], I1(0)),
     "clz64": lambda b, args: b.ctlz(args[0], I1(0)),
-    "prefetch": _prefetch,
+    "prefetch": lambda b, args: prefetch(b, pointer(b, args[0])),
     "relax": _relax,
     "call1": _call,
     "call2": _call,
