@@ -1,0 +1,89 @@
+"""`xdpbatch compare`: do all ways to run a program agree?"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from xdpbatch.cli.options import (
+    Backend,
+    BackendName,
+    Count,
+    Json,
+    ObjectFile,
+    Pretty,
+    ProgName,
+    Read,
+    Section,
+    Synth,
+)
+
+
+def command(
+    prog: ObjectFile,
+    read: Read = None,
+    synth: Synth = None,
+    against: Annotated[
+        str, typer.Option("--against", metavar="SIDES", help="Of interp, single, x86, kernel.")
+    ] = "interp,single",
+    batch_sizes: Annotated[
+        str, typer.Option("-b", "--batch-size", metavar="N,...", help="Batch sizes to run.")
+    ] = "1,2,3,63,64,65,256",
+    prog_name: ProgName = None,
+    section: Section = None,
+    backend: Backend = BackendName.llvm,
+    count: Count = None,
+    as_json: Json = False,
+    pretty: Pretty = False,
+) -> None:
+    """Same verdicts, bytes and maps? Exit 1 with the first difference."""
+    from xdpbatch import elf
+    from xdpbatch.compare import compare
+    from xdpbatch.errors import XdpBatchError
+    from xdpbatch.runtime import the_program
+    from xdpbatch.work import packets_of
+
+    try:
+        sizes = [int(size) for size in batch_sizes.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1 or max(sizes) > 4095:
+        raise XdpBatchError.of(
+            "usage", f"-b {batch_sizes} is no list of batch sizes", suggestion="-b 1,2,64"
+        )
+    obj = elf.load(prog)
+    program = the_program(obj, prog_name, section)
+    source = packets_of(read, synth, count)
+    done = compare(
+        obj,
+        source,
+        name=program.name,
+        against=against.split(","),
+        batch_sizes=sizes,
+        backend=backend.value,
+    )
+    skipped = dict(source.skipped)
+    for reason, packets in done.skipped.items():
+        skipped[reason] = skipped.get(reason, 0) + packets
+    if as_json or pretty:
+        answer = {
+            "schema": 1,
+            "program": program.name,
+            "sides": done.sides,
+            "packets": done.packets,
+            "skipped": skipped,
+            "notes": done.notes,
+            "difference": str(done.difference) if done.difference else None,
+        }
+        print(json.dumps(answer, indent=2 if pretty else None))
+    else:
+        print(f"{program.name}: {', '.join(done.sides)}")
+        for note in done.notes:
+            print(f"note: {note}")
+        for reason, packets in skipped.items():
+            print(f"skipped: {packets} {reason}")
+        print(f"{done.packets} packets: {done.difference or 'no difference'}")
+    if done.difference:
+        raise SystemExit(1)
