@@ -1,0 +1,279 @@
+"""The walk over all paths of a program. Analogous to do_check and is_state_visited of
+kernel/bpf/verifier.c: depth first, the fall-through before the jump, states compared at prune points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from xdpbatch.facts import Access, Called, Fact, Region
+from xdpbatch.helpers import Helper, helpers
+from xdpbatch.isa import CALL, CALLX, EXIT, HELPER_CALL, OPCODES, Class
+from xdpbatch.program import Program
+from xdpbatch.verify import branch, call, prune, transfer
+from xdpbatch.verify.arguments import Arguments
+from xdpbatch.verify.callbacks import CALLBACKS
+from xdpbatch.verify.cfg import live_before, prune_points
+from xdpbatch.verify.explain import Refusal, diagnose
+from xdpbatch.verify.require import REGIONS
+from xdpbatch.verify.state import (
+    Checkpoint,
+    Frame,
+    Kind,
+    Partial,
+    Pointer,
+    Scalar,
+    State,
+    Value,
+    mark_precise,
+)
+
+MAX_PROCESSED = 1_000_000
+PLAIN, FORCED = 1, 2  # a prune point; one that always keeps its state
+
+STEPS = transfer.steps() | {
+    op: branch.conditional
+    for op in OPCODES
+    if op & 7 in (Class.JMP, Class.JMP32) and op not in transfer.steps()
+}
+STEPS |= {CALL: call.call, CALLX: call.callx, EXIT: call.leave}
+GPL = {"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"}
+
+
+class Walk:
+    """The verification of one program: what is still to be walked, and what was found."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.helpers = helpers()
+        self.gpl = program.license in GPL
+        self.subprog_of = {s.start: i for i, s in enumerate(program.subprogs)}
+        self.live = [*live_before(program), 0]
+        self.registers = _Members()
+        self.points = self._points()
+        self.todo: list[tuple[int, State]] = []
+        self.explored: dict[int, list[Checkpoint]] = {}
+        self.reached = bytearray(len(program.insns))
+        self.facts: dict[int, Fact] = {}
+        self.stack_depth = [0] * len(program.subprogs)
+        self.zero_stack: list[set[int]] = [set() for _ in program.subprogs]
+        self.processed = 0
+        self.jumps = 0
+        self._last = (0, 0)  # (processed, jumps) at the last checkpoint
+        self._ids = 0
+
+    def _points(self) -> bytearray:
+        points = bytearray(len(self.program.insns))
+        for index in prune_points(self.program):
+            points[index] = PLAIN
+        for index, insn in enumerate(self.program.insns):
+            if insn.op == CALL and insn.src == HELPER_CALL and insn.imm in CALLBACKS:
+                points[index] = FORCED
+        return points
+
+    def new_id(self) -> int:
+        """A number that no other pointer has."""
+        self._ids += 1
+        return self._ids
+
+    def queue(self, index: int, state: State) -> None:
+        """Walk `state` from `index` later."""
+        if state.parent is not None:
+            state.parent.branches += 1
+        self.todo.append((index, state))
+
+    def run(self) -> None:
+        """Walk every path, or raise VerifierError for the first that is not proven safe."""
+        entry = Frame(0)
+        entry.regs[1] = Pointer(Kind.CTX)
+        entry.regs[10] = Pointer(Kind.STACK)
+        self.todo.append((0, State([entry])))
+        while self.todo:
+            index, state = self.todo.pop()
+            self._path(index, state)
+
+    def _path(self, index: int, state: State) -> None:
+        """Walk one path until it ends or joins one that was walked."""
+        insns, points, reached = self.program.insns, self.points, self.reached
+        frames = state.frames
+        try:
+            while index >= 0:
+                if points[index] and self._visited(index, state, points[index] == FORCED):
+                    break
+                self.processed += 1
+                if self.processed > MAX_PROCESSED:
+                    raise _too_complex()
+                reached[index] = 1
+                insn = insns[index]
+                index = STEPS[insn.op](self, state, frames[-1], insn, index)
+        except Refusal as refusal:
+            raise diagnose(self.program, index, refusal, state.path) from None
+        at = state.parent
+        while at is not None:
+            at.branches -= 1
+            if at.branches:
+                break
+            at = at.parent
+
+    def _visited(self, index: int, state: State, forced: bool) -> bool:
+        """Whether the path may end here; if not, the state may become a checkpoint."""
+        known = self.explored.get(index)
+        since, jumps = self.processed - self._last[0], self.jumps - self._last[1]
+        keep = forced or (jumps >= 2 and since >= 8)
+        if known:
+            for old in known.copy():
+                if old.branches:
+                    found = prune.compare(self, old, state, index, True)
+                    if found is not None and forced:
+                        prune.adopt(self, old, state, index, found)
+                        return True
+                    if found is not None and _unchanged(self, old, state, index):
+                        raise _endless()
+                    if not forced and jumps < 20 and since < 100:
+                        keep = False
+                    continue
+                found = prune.compare(self, old, state, index, False)
+                if found is not None:
+                    old.hits += 1
+                    prune.adopt(self, old, state, index, found)
+                    return True
+                old.misses += 1
+                if old.misses > old.hits * 3 + 3:
+                    known.remove(old)
+        if keep:
+            self._checkpoint(index, state)
+        return False
+
+    def _checkpoint(self, index: int, state: State) -> None:
+        self._last = (self.processed, self.jumps)
+        fresh: dict[int, Scalar] = {}
+        for depth, frame in enumerate(state.frames):
+            live = prune.live_registers(self, state, depth, index) | 1 << 10
+            for number in range(11):
+                if not live >> number & 1:
+                    frame.regs[number] = None
+            for values in (frame.regs, frame.slots):
+                for i, value in enumerate(values):
+                    if type(value) is Scalar:
+                        values[i] = _anchored(value, fresh)
+                    elif type(value) is Partial and value.value is not None:
+                        values[i] = Partial(value.kinds, _anchored(value.value, fresh))
+        self.explored.setdefault(index, []).append(checkpoint := Checkpoint(state, index))
+        state.parent = checkpoint
+        for frame in state.frames:
+            frame.written = 0
+
+    def previous(self, state: State, index: int) -> Checkpoint | None:
+        """The last checkpoint of this path at an instruction, in a frame of the same depth."""
+        at = state.parent
+        while at is not None and (at.index != index or len(at.frames) != len(state.frames)):
+            at = at.parent
+        return at
+
+    # What is found
+
+    def reads_uninitialised(self, frame: Frame, low: int, high: int) -> None:
+        """Stack bytes [low, high) from r10 may be read although no path wrote them."""
+        self.zero_stack[frame.subprog].update(range(low & ~7, high, 8))
+
+    def accessed(self, state: State, index: int, base: Pointer, off: int) -> None:
+        """A load, store or atomic at `base` + `off`; merged with what other paths do there."""
+        access = self._place(state, base, off)
+        known = self.facts.get(index)
+        if known != access:
+            self.facts[index] = _merged(known, access) if isinstance(known, Access) else access
+
+    def _place(self, state: State, base: Pointer, off: int) -> Access:
+        kind = base.kind
+        at = None if base.num.mask else base.off + base.num.smin + off
+        if kind == Kind.STACK:
+            if base.frame == len(state.frames) - 1:
+                return Access(Region.STACK, at)
+            return Access(Region.CALLER_STACK)
+        return Access(REGIONS[kind], at, base.map.name if base.map and not base.inner else None)
+
+    def called(
+        self, state: State, index: int, helper: Helper, values: Sequence[Value], args: Arguments
+    ) -> None:
+        """A helper call with these arguments; merged with what other paths pass."""
+        known = self.facts.get(index)
+        places: list[Access | None] = [None] * 5
+        consts: list[int | None] = [None] * 5
+        for i, value in enumerate(values):
+            if isinstance(value, Scalar):
+                if not value.num.mask and (
+                    not isinstance(known, Called) or known.consts[i] == value.num.smin
+                ):
+                    mark_precise(value)  # a state with another constant must be walked too
+                    consts[i] = value.num.smin
+            elif value.kind == Kind.STACK or value.kind in REGIONS:
+                places[i] = self._place(state, value, 0)
+        name = None if args.map is None else args.inner or args.map.name
+        fact = Called(name, args.inner is not None, tuple(places), tuple(consts))
+        if isinstance(known, Called) and known != fact:
+            same_map = known.map == fact.map and known.inner == fact.inner
+            fact = Called(
+                fact.map if same_map else None,
+                fact.inner and same_map,
+                tuple(
+                    None if a is None or b is None else _merged(a, b)
+                    for a, b in zip(known.args, fact.args, strict=True)
+                ),
+                tuple(
+                    a if a == b else None for a, b in zip(known.consts, fact.consts, strict=True)
+                ),
+            )
+        self.facts[index] = fact
+
+    def annotated(self) -> Program:
+        """The program with a fact on each instruction that has one."""
+        insns = tuple(
+            replace(insn, fact=self.facts.get(i)) for i, insn in enumerate(self.program.insns)
+        )
+        return replace(self.program, insns=insns)
+
+
+class _Members(dict[int, tuple[int, ...]]):
+    """The numbers of the bits that are set, for each bit set that is asked for."""
+
+    def __missing__(self, bits: int) -> tuple[int, ...]:
+        self[bits] = tuple(i for i in range(11) if bits >> i & 1)
+        return self[bits]
+
+
+def _merged(a: Access, b: Access) -> Access:
+    if a == b:
+        return a
+    if a.region != b.region:
+        return Access(Region.MIXED)
+    return Access(
+        a.region, a.offset if a.offset == b.offset else None, a.map if a.map == b.map else None
+    )
+
+
+def _anchored(value: Scalar, fresh: dict[int, Scalar]) -> Scalar:
+    """The Scalar that a checkpoint holds for `value`: precise only if a path from there needs it."""
+    if value.precise:
+        value = fresh.setdefault(id(value), Scalar(value.num))
+    value.anchored = True
+    return value
+
+
+def _unchanged(walk: Walk, old: Checkpoint, state: State, index: int) -> bool:
+    """Whether the state is the old one: a loop came round without any change."""
+    back = Checkpoint(state, index)
+    now = State(old.frames)
+    now.refs = old.refs
+    return prune.compare(walk, back, now, index, True) is not None
+
+
+def _too_complex() -> Refusal:
+    return Refusal("too-complex", f"more than {MAX_PROCESSED} instructions were walked",
+                   "the program has too many paths, or a loop without a bound",
+                   "bound each loop by a constant, or use bpf_loop")  # fmt: skip
+
+
+def _endless() -> Refusal:
+    return Refusal("infinite-loop", "a loop comes round without any change",
+                   "it is not proven to end", "count iterations against a constant bound")  # fmt: skip
