@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping
 from functools import cache
+from typing import TypeAlias
 
 import llvmlite
 from llvmlite import binding as llvm
 
-Module = llvm.ModuleRef
+Module: TypeAlias = llvm.ModuleRef
 _serial = itertools.count()
 
 

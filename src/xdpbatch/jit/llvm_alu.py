@@ -1,26 +1,28 @@
 """Arithmetic and comparisons of BPF in LLVM IR, so that nothing a program does is undefined.
 
 Analogous to the fixups of do_misc_fixups() in kernel/bpf/verifier.c: BPF defines division by zero,
-the overflow of signed division, and shifts by more than the width, LLVM IR does not. No `nsw`, `nuw`
-or `exact` is ever emitted. The source is RFC 9669, sections 4.1 and 4.2.
+the overflow of signed division, and shifts by more than the width, LLVM IR does not. No `nsw`,
+`nuw` or `exact` is ever emitted. The source is RFC 9669, sections 4.1 and 4.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from xdpbatch.isa import Alu, Jmp
 
-Value = ir.Value
+Value: TypeAlias = ir.Value
 Binary = Callable[[ir.IRBuilder, Value, Value], Value]
 
 
 def _shift(name: str) -> Binary:
     def emit(b: ir.IRBuilder, a: Value, n: Value) -> Value:
         masked = b.and_(n, n.type(n.type.width - 1))
-        return getattr(b, name)(a, masked)
+        shifted: Value = getattr(b, name)(a, masked)
+        return shifted
 
     return emit
 

@@ -1,6 +1,6 @@
 """Registers and stack of one BPF function in LLVM IR.
 
-Analogous to the frame that emit_prologue() of arch/x86/net/bpf_jit_comp.c sets up, but left to LLVM:
+Analogous to the frame that emit_prologue() of arch/x86/net/bpf_jit_comp.c sets up, left to LLVM:
 a register is an alloca that mem2reg turns into SSA values; the stack is one alloca, reached by
 constant GEPs wherever the verifier knows the offset, so that LLVM sees what is stored where; each
 slot of a rewrite (`Region.SLOT`) is an alloca of its own and so becomes a register.

@@ -1,8 +1,9 @@
 """Lowers an Xlated or Batched program to LLVM IR, function by function.
 
-Analogous to do_jit() of arch/x86/net/bpf_jit_comp.c, one method per instruction class. A BPF function
-becomes `i64 f(i64 r1, ..., i64 r5, i64 buff)`, `buff` being the XdpBuff of the current packet, which
-native functions ask for. Memory accesses promise no alignment (packets have none), except atomics.
+Analogous to do_jit() of arch/x86/net/bpf_jit_comp.c, one method per instruction class. A BPF
+function becomes `i64 f(i64 r1, ..., i64 r5, i64 buff)`, `buff` being the XdpBuff of the current
+packet, which native functions ask for. Memory accesses promise no alignment (packets have none),
+except atomics.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ UNWIND = 5  # helper of the bpf_conformance suite: its argument; the program end
 def lower(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool = False) -> ir.Module:
     """A module that exports `u64 xdpbatch.entry(u64 r1, u64 r2)`.
 
-    `symbols` has the name of the external symbol that stands for each map. In a `bare` program, which
-    nobody verified, registers and stack start as 0 and a call of helper 5 is the conformance suite's.
+    `symbols` has the name of the external symbol that stands for each map. In a `bare` program,
+    which nobody verified, registers start as 0 and a call of helper 5 is the conformance suite's.
     """
     module = ir.Module(xlated.program.name)
     functions = {

@@ -1,7 +1,7 @@
 """Turns references to maps into addresses: of the map's block, or of a place in its one value.
 
 Analogous to resolve_pseudo_ldimm64() of kernel/bpf/verifier.c. The address itself is left to the
-linker: `ref` names the map and `imm` is what to add, so that code does not depend on where they are.
+linker: `ref` names the map and `imm` is what to add, so that code does not depend on the place.
 
 Before                              After
   r1 = map[flows]                     r1 = &flows + 0
