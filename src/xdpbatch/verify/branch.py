@@ -37,6 +37,7 @@ AT_END, BEHIND_END = -1, -2  # Pointer.range of a packet pointer that is known n
 
 def conditional(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     """Follow a conditional jump; a way that stays possible besides the returned one is queued."""
+    walk.jumps += 1
     a = frame.regs[insn.dst]
     if a is None:
         raise uninitialised(insn.dst)

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xdpbatch.facts import Called
-from xdpbatch.helpers import Arg, Helper, Ret
+from xdpbatch.helpers import Helper, Ret
 from xdpbatch.isa import BPF_CALL, HELPER_CALL, KFUNC_CALL, Insn
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import HELPER_NAMES, MapNumber
@@ -22,7 +21,6 @@ from xdpbatch.verify.state import (
     MAX_FRAMES,
     Frame,
     Kind,
-    Partial,
     Pointer,
     Scalar,
     State,
@@ -44,6 +42,7 @@ SPECIAL_MAPS = frozenset(
 
 def call(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     """A call of a helper or of a function of the program."""
+    walk.jumps += 1
     if insn.src == BPF_CALL:
         reserved(insn, insn.dst, insn.off, insn.imm)
         assert insn.target is not None
@@ -151,7 +150,7 @@ def _unknown(number: int) -> Refusal:
 def _check_map(helper: Helper, spec: MapSpec) -> None:
     known = helper.maps is None or spec.type in helper.maps
     if not known or (helper.maps is None and spec.type in SPECIAL_MAPS):
-        name = MapNumber(spec.type).name if spec.type in iter(MapNumber) else str(spec.type)
+        name = MapNumber(spec.type).name if spec.type in set(MapNumber) else str(spec.type)
         raise Refusal("map-helper-mismatch", f"bpf_{helper.name} does not take map {spec.name}",
                       f"its type is {name}")  # fmt: skip
 

@@ -17,6 +17,7 @@ from xdpbatch.isa import (
     FETCH,
     LD_IMM64,
     LOAD_ACQ,
+    PREFETCH,
     PSEUDO_FUNC,
     STORE_REL,
     Alu,
@@ -198,6 +199,8 @@ def _uses_defs(insn: Insn) -> tuple[int, int]:
         if insn.uses_reg and op != Alu.END:
             uses |= src
         return uses, dst
+    if insn.op == PREFETCH:
+        return src, 0
     if insn.is_load:
         return src, dst
     if insn.is_atomic:

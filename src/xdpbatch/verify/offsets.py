@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xdpbatch.verify.walk import Walk
 
 FIXED = frozenset((Kind.PACKET_END, Kind.MAP, Kind.FUNC, Kind.XDP_SOCK))
-SIGNS = dict(zip(Alu, "+ - * / | & << >> neg % ^ mov s>> end".split(), strict=True))
+SIGNS = dict(zip(Alu, ["+", "-", "*", "/", "|", "&", "<<", ">>", "neg", "%", "^", "mov", "s>>", "end"], strict=True))
 
 
 def point(walk: Walk, insn: Insn, a: Value, b: Value) -> Value:

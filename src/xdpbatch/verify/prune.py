@@ -114,9 +114,7 @@ class Comparison:
                     self.uninitialised.append((frame, -8 * (index + 1) + at))
                 if was == Byte.SPILL and type(new) is Pointer:
                     return False
-            elif has != Byte.SPILL or held is None or have is None:
-                return False
-            elif not self._number(held, have):
+            elif has != Byte.SPILL or held is None or have is None or not self._number(held, have):
                 return False
         return True
 

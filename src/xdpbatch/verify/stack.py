@@ -181,9 +181,7 @@ def forget(walk: Walk, frame: Frame, low: int, high: int, keep_zero: bool = Fals
             mark_precise(slot)  # type: ignore[arg-type]
             continue
         for at in range(8):
-            if low <= base + at < high and not (keep_zero and new[at] == Byte.ZERO):
-                new[at] = Byte.MISC
-            elif new[at] == Byte.SPILL:
+            if (low <= base + at < high and not (keep_zero and new[at] == Byte.ZERO)) or new[at] == Byte.SPILL:
                 new[at] = Byte.MISC
         frame.set_slot(index, Partial(tuple(new)))
 
@@ -225,7 +223,7 @@ def write_range(walk: Walk, state: State, pointer: Pointer, size: int, exact: bo
 def constant_at(state: State, pointer: Pointer, size: int) -> int | None:
     """The constant that `size` bytes of stack hold, for a helper that takes a key by address."""
     at = pointer.constant_offset
-    if pointer.kind != Kind.STACK or at is None or at & 7 and at & (size - 1):
+    if pointer.kind != Kind.STACK or at is None or (at & 7 and at & (size - 1)):
         return None
     slot = state.frames[pointer.frame].slot(-(at // 8) - 1)
     touched = kinds(slot)[at & 7 : (at & 7) + size]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xdpbatch.facts import Region
 from xdpbatch.isa import (
     ATOMIC_OPS,
     CMPXCHG,
@@ -21,6 +20,7 @@ from xdpbatch.isa import (
     LD_IMM64,
     LOAD_ACQ,
     OPCODES,
+    PREFETCH,
     PSEUDO_FUNC,
     PSEUDO_MAP_FD,
     PSEUDO_MAP_VALUE,
@@ -36,9 +36,9 @@ from xdpbatch.isa import (
 from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
 from xdpbatch.verify import require, stack
 from xdpbatch.verify.arith import alu, negate
-from xdpbatch.verify.offsets import point
-from xdpbatch.verify.domain import SIGNED, UNKNOWN, UNSIGNED, ZERO, const, s64, sext, zext
+from xdpbatch.verify.domain import SIGNED, UNKNOWN, UNSIGNED, const, sext, zext
 from xdpbatch.verify.explain import Refusal
+from xdpbatch.verify.offsets import point
 from xdpbatch.verify.require import reserved
 from xdpbatch.verify.state import (
     Frame,
@@ -179,8 +179,12 @@ def read(walk: Walk, state: State, base: Pointer, number: int, insn: Insn, index
 
 
 def load(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
-    """LDX; with mode MEMSX sign-extending."""
+    """LDX; with mode MEMSX sign-extending. A PREFETCH takes any address and gives nothing."""
     reserved(insn, insn.imm)
+    if insn.op == PREFETCH:
+        reserved(insn, insn.dst)
+        operand(frame, insn.src)
+        return index + 1
     base = require.pointer(insn.src, operand(frame, insn.src), False)
     value = read(walk, state, base, insn.src, insn, index)
     if insn.op & 0xE0 == Mode.MEMSX:
@@ -286,6 +290,7 @@ def jump(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     """JA and GOTOL."""
     reserved(insn, insn.dst, insn.src, insn.off, insn.imm)
     assert insn.target is not None
+    walk.jumps += 1
     return insn.target
 
 
