@@ -1,6 +1,6 @@
 """Rewrites of a verified program, each a pure function from one stage's type to the next.
 
-Verified --xlate: dead, ctx, maps, control, calls--> Xlated --batch.batch--> Batched
+Verified --xlate: dead, zero, ctx, maps, control, calls--> Xlated --batch.batch--> Batched
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ class Layout(Enum):
     SINGLE = "single"  # r1 = XdpBuff, returns the verdict
     BATCH = "batch"  # r1 = XdpBuff[n], r2 = n, verdicts go to XdpBuff.act
     POC = "poc"  # the slides' form, always 64 times
+
+
+class Results(Enum):
+    """Where a trampoline puts verdicts: the slides' two designs; see rewrite.results."""
+
+    BUFF = "buff"  # XdpBuff.act
+    ARRAY = "array"  # u32 results[n], the second argument; n is the third
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Batched(Xlated):
 
     body: int = 0
     buff_slot: int = 0
+    results: Results = Results.BUFF
 
 
 def xlate(verified: Verified) -> Xlated:
@@ -57,10 +65,13 @@ def xlate(verified: Verified) -> Xlated:
     from xdpbatch.rewrite.dead import dead
     from xdpbatch.rewrite.maps import maps
     from xdpbatch.rewrite.patch import Code
+    from xdpbatch.rewrite.zero import zero
 
     program = verified.program
-    code = Code(program.insns, program.subprogs, verified.stack_depth)
+    stack, unwritten = verified.stack_depth, verified.zero_stack
+    code = Code(program.insns, program.subprogs, stack, unwritten)
     code = check(dead(code, verified.reached), "dead")
+    code = check(zero(code), "zero")
     code = check(ctx(code), "ctx")
     code = check(maps(code, program.maps), "maps")
     code = check(control(code, program.maps), "control")

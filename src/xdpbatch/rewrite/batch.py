@@ -25,11 +25,15 @@ writes before it reads. Functions called by the main program are not changed.
 
 from __future__ import annotations
 
-from xdpbatch.data.buff import ACT, RXQ, RXQ_TAIL_CALLS, SIZEOF_XDP_BUFF
+from collections.abc import Sequence
+
+from xdpbatch.data.buff import RXQ, RXQ_TAIL_CALLS, SIZEOF_XDP_BUFF
 from xdpbatch.isa import EXIT, Class, Insn, Jmp, X
-from xdpbatch.rewrite import Batched, Layout, Xlated
+from xdpbatch.rewrite import Batched, Layout, Results, Xlated
 from xdpbatch.rewrite.check import final
 from xdpbatch.rewrite.patch import Code, Patch, expand, goto, slots, written
+from xdpbatch.rewrite.prefetch import headers
+from xdpbatch.rewrite.results import SLOT, arguments, put
 
 BODY = 0  # the index of the program's first instruction, before the prologue is put before it
 RESET_TAIL_CALLS = f"""
@@ -38,11 +42,15 @@ RESET_TAIL_CALLS = f"""
 """
 
 
-def batch(xlated: Xlated) -> Batched:
-    """`xlated` inside the trampoline. 0 <= n; r0 is 0."""
+def batch(xlated: Xlated, *, results: Results = Results.BUFF, prefetch: int = 0) -> Batched:
+    """`xlated` inside the trampoline. 0 <= n; r0 is 0.
+
+    `results`: where verdicts go. `prefetch`: how many packets ahead headers are fetched, 0: none.
+    """
     frame = (xlated.stack_depth[0] + 7) & -8
-    current, end = -frame - 8, -frame - 16
+    current, end, array = -frame - 8, -frame - 16, -frame - 24
     prologue = written(f"""
+            {arguments(results, array)}
             if r2 != 0 goto some
             r0 = 0
             exit
@@ -52,9 +60,15 @@ def batch(xlated: Xlated) -> Batched:
             r2 += r1
             *(u64 *)(r10 - {-end}) = r2
     """)
+    beyond = f"""
+            r2 = r1
+            r2 += {prefetch * SIZEOF_XDP_BUFF}
+            r3 = *(u64 *)(r10 - {-end})
+            if r2 >= r3 goto none
+    """
     epilogue = written(f"""
             r1 = *(u64 *)(r10 - {-current})
-            *(u32 *)(r1 + {ACT}) = r0
+            {put(results, array)}
             r1 += {SIZEOF_XDP_BUFF}
             *(u64 *)(r10 - {-current}) = r1
             r2 = *(u64 *)(r10 - {-end})
@@ -62,12 +76,13 @@ def batch(xlated: Xlated) -> Batched:
     epilogue += [Insn(Class.JMP | Jmp.JNE | X, 1, 2, target=BODY), *written("r0 = 0"), Insn(EXIT)]
 
     code = Code(xlated.insns, xlated.subprogs, xlated.stack_depth)
-    code = _around(code, written(RESET_TAIL_CALLS) if _tail_calls(code) else [], [])
+    code = _around(code, written(RESET_TAIL_CALLS) if tail_calls(code.insns) else [], [])
+    code = _around(code, slots(written(headers(prefetch, beyond)), -frame), [])
     exits = code.subprogs[0].end  # where the epilogue will be
     code = _around(code, [], slots(epilogue, -frame))
     code = _to_epilogue(code, exits, slots(prologue, -frame))
     final(code, "batch")
-    depths = (frame + 16, *xlated.stack_depth[1:])
+    depths = (frame + 16 + SLOT[results], *xlated.stack_depth[1:])
     return Batched(
         xlated.program,
         code.insns,
@@ -76,6 +91,7 @@ def batch(xlated: Xlated) -> Batched:
         Layout.BATCH,
         body=len(prologue),
         buff_slot=current,
+        results=results,
     )
 
 
@@ -103,8 +119,9 @@ def _to_epilogue(code: Code, epilogue: int, prologue: list[Insn]) -> Code:
     return expand(code, patch)
 
 
-def _tail_calls(code: Code) -> bool:
+def tail_calls(insns: Sequence[Insn]) -> bool:
+    """Whether a program makes tail calls, which are counted per packet."""
     return any(
         insn.native is not None and insn.native.function.symbol.endswith(".target")
-        for insn in code.insns
+        for insn in insns
     )

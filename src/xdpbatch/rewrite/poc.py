@@ -25,18 +25,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xdpbatch.data.buff import ACT, SIZEOF_XDP_BUFF
+from xdpbatch.data.buff import SIZEOF_XDP_BUFF
 from xdpbatch.errors import Diagnostic, UnsupportedError
 from xdpbatch.isa import CALL, EXIT, HELPER_CALL, Class, Insn, Jmp, K
-from xdpbatch.rewrite import Batched, Layout, Xlated
+from xdpbatch.rewrite import Batched, Layout, Results, Xlated
+from xdpbatch.rewrite.batch import RESET_TAIL_CALLS, tail_calls
 from xdpbatch.rewrite.check import final
 from xdpbatch.rewrite.frame import lower
 from xdpbatch.rewrite.patch import Code, Patch, expand, goto, slots, written
+from xdpbatch.rewrite.prefetch import headers
+from xdpbatch.rewrite.results import SLOT, arguments, put
 from xdpbatch.uapi import MAX_BPF_STACK
 
 COUNT = 64
-COUNTER, BUFF = -4, -12  # from r10
-TAKEN = 12  # bytes
+COUNTER, BUFF, ARRAY = -4, -12, -20  # from r10
+TAKEN = 12  # bytes, and 8 more for the address of a results array
 BODY = 0  # the index of the program's first instruction, before the prologue is put before it
 JLT_IMM = Class.JMP | Jmp.JLT | K
 TAIL_CALL, REDIRECT, REDIRECT_MAP = 12, 23, 51  # enum bpf_func_id
@@ -50,41 +53,33 @@ START_FIXED = f"""
         r2 = -r2
         r2 += {COUNT}
 """
-PROLOGUE = f"""
-        *(u32 *)(r10 - {-COUNTER}) = r2
-        *(u64 *)(r10 - {-BUFF}) = r1
-"""
-EPILOGUE = f"""
-        r1 = *(u64 *)(r10 - {-BUFF})
-        r2 = *(u32 *)(r10 - {-COUNTER})
-        *(u32 *)(r1 + {ACT}) = r0
-        r1 += {SIZEOF_XDP_BUFF}
-        r2 += 1
-        *(u32 *)(r10 - {-COUNTER}) = r2
-        *(u64 *)(r10 - {-BUFF}) = r1
-"""
 
 
-def poc(xlated: Xlated, *, fixed: bool = False) -> Batched:
-    """`xlated` in the slides' trampoline, for exactly COUNT packets; r2 is ignored.
+def poc(
+    xlated: Xlated, *, fixed: bool = False, results: Results = Results.BUFF, prefetch: int = 0
+) -> Batched:
+    """`xlated` in the slides' trampoline, for exactly COUNT packets: the argument n is ignored.
 
     Raises UnsupportedError, one diagnostic per reason, where that would give wrong answers.
     With `fixed`, they are put right: other exits go to the epilogue too, a tail call comes back to
-    it, redirect targets are kept in the xdp_buff, and r2 = n packets are run, 0 <= n <= COUNT.
+    it, redirect targets are kept in the xdp_buff, and n packets are run, 0 <= n <= COUNT.
     """
-    reasons = [*_no_room(xlated), *([] if fixed else _wrong(xlated))]
+    taken = TAKEN + SLOT[results]
+    reasons = [*_no_room(xlated, taken), *([] if fixed else _wrong(xlated))]
     if reasons:
         raise UnsupportedError(*reasons)
-    prologue = slots(written(START_FIXED if fixed else START) + written(PROLOGUE), 0)
-    epilogue = slots(written(EPILOGUE), 0)
+    prologue = slots(written(_prologue(fixed, results)), 0)
+    epilogue = slots(written(_epilogue(results)), 0)
     epilogue += [Insn(JLT_IMM, 2, imm=COUNT, target=BODY), Insn(EXIT)]
-    code = lower(Code(xlated.insns, xlated.subprogs, xlated.stack_depth), TAKEN)
+    first = slots(written(_each_packet(xlated, prefetch)), 0)
+    code = lower(Code(xlated.insns, xlated.subprogs, xlated.stack_depth), taken)
+    code = expand(code, lambda i, insn: Patch([*first, insn], len(first)) if i == BODY else None)
     *others, last = [i for i in range(code.subprogs[0].end) if code.insns[i].op == EXIT]
 
     def patch(i: int, insn: Insn) -> Patch | None:
         before = prologue if i == BODY else []
         new = [goto(last)] if i in others else epilogue if i == last else [insn]
-        return Patch([*before, *new], entry=len(before))
+        return Patch([*before, *new], len(before))
 
     out = final(expand(code, patch), "poc")
     return Batched(
@@ -95,7 +90,38 @@ def poc(xlated: Xlated, *, fixed: bool = False) -> Batched:
         Layout.POC,
         body=len(prologue),
         buff_slot=BUFF,
+        results=results,
     )
+
+
+def _prologue(fixed: bool, results: Results) -> str:
+    """Executed once."""
+    return f"""
+        {arguments(results, ARRAY)}
+        {START_FIXED if fixed else START}
+        *(u32 *)(r10 - {-COUNTER}) = r2
+        *(u64 *)(r10 - {-BUFF}) = r1
+    """
+
+
+def _each_packet(xlated: Xlated, prefetch: int) -> str:
+    """Executed first for each packet; nothing in the slides' own form."""
+    beyond = f"r2 = *(u32 *)(r10 - {-COUNTER})\nif r2 >= {max(COUNT - prefetch, 0)} goto none"
+    reset = RESET_TAIL_CALLS if tail_calls(xlated.insns) else ""
+    return headers(prefetch, beyond) + reset
+
+
+def _epilogue(results: Results) -> str:
+    """Executed for each packet; the jump back to the body comes after it."""
+    return f"""
+        r1 = *(u64 *)(r10 - {-BUFF})
+        r2 = *(u32 *)(r10 - {-COUNTER})
+        {put(results, ARRAY)}
+        r1 += {SIZEOF_XDP_BUFF}
+        r2 += 1
+        *(u32 *)(r10 - {-COUNTER}) = r2
+        *(u64 *)(r10 - {-BUFF}) = r1
+    """
 
 
 def require_count(n: int, *, fixed: bool = False) -> None:
@@ -110,12 +136,12 @@ def require_count(n: int, *, fixed: bool = False) -> None:
         )
 
 
-def _no_room(xlated: Xlated) -> Iterator[Diagnostic]:
+def _no_room(xlated: Xlated, taken: int) -> Iterator[Diagnostic]:
     depth = xlated.stack_depth[0]
-    if depth + TAKEN > MAX_BPF_STACK:
+    if depth + taken > MAX_BPF_STACK:
         yield _diagnostic(
             "poc-stack",
-            f"the program leaves no {TAKEN} bytes of stack for the slides' trampoline",
+            f"the program leaves no {taken} bytes of stack for the slides' trampoline",
             f"it uses {depth} of {MAX_BPF_STACK} bytes",
         )
 
