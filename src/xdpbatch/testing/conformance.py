@@ -13,6 +13,8 @@ import argparse
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
 
 from xdpbatch.errors import XdpBatchError
@@ -67,7 +69,25 @@ def interp(program: Program) -> Function:
     return function
 
 
-BACKENDS: dict[str, Callable[[Program], Function]] = {"interp": interp}
+class NativeFunction:
+    """A bare program as native code. It is not verified: what it does to memory is its affair."""
+
+    def __init__(self, backend: str, program: Program) -> None:
+        from xdpbatch.testing.bare import bare
+
+        module = import_module(f"xdpbatch.jit.{backend}")
+        self.compiled = module.compile(bare(program, UNWIND), {})  # keeps the code mapped
+        signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+        self.function = signature(self.compiled.address)
+
+    def __call__(self, memory: int, size: int) -> int:
+        return int(self.function(memory, size))
+
+
+BACKENDS: dict[str, Callable[[Program], Function]] = {
+    "interp": interp,
+    "x86": partial(NativeFunction, "x86"),
+}
 
 
 def run(function: Function, memory: bytes) -> int:
