@@ -10,7 +10,8 @@ class Compiled:
     """Native code of one program in one layout.
 
     `address` is a C function: `u64 f(XdpBuff *buff)` for SINGLE, `u64 f(XdpBuff *buffs, u64 n)`
-    for BATCH and POC. `owner` keeps the code mapped.
+    for BATCH and POC, and with Results.ARRAY `u64 f(XdpBuff *buffs, u32 *results, u64 n)`.
+    `owner` keeps the code mapped.
     """
 
     backend: str

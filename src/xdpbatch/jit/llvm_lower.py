@@ -48,7 +48,7 @@ UNWIND = 5  # helper of the bpf_conformance suite: its argument; the program end
 
 
 def lower(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool = False) -> ir.Module:
-    """A module that exports `u64 xdpbatch.entry(u64 r1, u64 r2)`.
+    """A module that exports `u64 xdpbatch.entry(u64 r1, u64 r2, u64 r3)`.
 
     `symbols` has the name of the external symbol that stands for each map. In a `bare` program,
     which nobody verified, registers start as 0 and a call of helper 5 is the conformance suite's.
@@ -60,11 +60,11 @@ def lower(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool = False) -> 
     }
     for subprog, depth in zip(xlated.subprogs, xlated.stack_depth, strict=True):
         Lowering(xlated, subprog, depth, functions, symbols, bare).run()
-    entry = ir.Function(module, ir.FunctionType(I64, [I64, I64]), ENTRY)
+    entry = ir.Function(module, ir.FunctionType(I64, [I64] * 3), ENTRY)
     b = ir.IRBuilder(entry.append_basic_block())
-    r1, r2 = entry.args
-    rest = [I64(0) if bare else UNDEFINED] * (ARGUMENTS - 2)
-    b.ret(b.call(functions[0], [r1, r2, *rest, r1]))
+    r1, r2, r3 = entry.args
+    rest = [I64(0) if bare else UNDEFINED] * (ARGUMENTS - 3)
+    b.ret(b.call(functions[0], [r1, r2, r3, *rest, r1]))
     return module
 
 
