@@ -199,9 +199,13 @@ class Btf:
         found = map(self.type, self._by_name.get(name, ()))
         return [t for t in found if not kinds or t.kind in kinds]
 
-    def names(self) -> Iterator[tuple[str, list[int]]]:
-        """Every type name with the ids that carry it."""
-        return iter(self._by_name.items())
+    @cached_property
+    def by_essential_name(self) -> dict[str, list[int]]:
+        """Ids by name without a flavour: `foo___old` counts as `foo`."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for name, ids in self._by_name.items():
+            found[essential_name(name)] += ids
+        return dict(found)
 
     def resolve(self, type_id: int) -> Type:
         """The type behind typedefs, const, volatile, restrict and type tags."""
@@ -229,23 +233,6 @@ class Btf:
             else:
                 raise _bad(f"type {type_id} ({found.kind.name.lower()} {found.name}) has no size")
         raise _bad(f"type {type_id} contains itself")
-
-    def align_of(self, type_id: int) -> int:
-        """Natural alignment of a type in bytes, at most 8."""
-        for _ in range(MAX_DEPTH):
-            found = self.resolve(type_id)
-            if isinstance(found, Composite):
-                return max((self._member_align(m) for m in found.members), default=1)
-            if found.kind not in (Kind.ARRAY, Kind.VAR):
-                return min(self.size_of(type_id), POINTER_SIZE) or 1
-            type_id = found.type
-        raise _bad(f"type {type_id} contains itself")
-
-    def _member_align(self, member: Member) -> int:
-        found = self.resolve(member.type)
-        while isinstance(found, Array):
-            found = self.resolve(found.type)
-        return POINTER_SIZE if found.kind == Kind.PTR else min(max(found.size, 1), POINTER_SIZE)
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
@@ -314,6 +301,16 @@ class Btf:
             layout = struct.Struct("<Iq" if signed else "<IQ")
         for name, value in layout.iter_unpack(self._types[at : at + count * layout.size]):
             yield Enumerator(self.string(name), value)
+
+
+def essential_name(name: str) -> str:
+    """A name without its flavour: what follows the last `___` that stands between other letters."""
+    at = name.rfind("___")
+    while at > 0:
+        if name[at - 1] != "_" and name[at + 3 : at + 4] not in ("", "_"):
+            return name[:at]
+        at = name.rfind("___", 0, at + 2)
+    return name
 
 
 def _parts(raw: bytes) -> tuple[int, bytes, bytes]:
