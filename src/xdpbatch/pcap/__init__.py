@@ -1,0 +1,1 @@
+"""Captures, in and out: pcap and pcapng. Nothing here knows what a program is."""

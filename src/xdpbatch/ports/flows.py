@@ -56,7 +56,8 @@ class _Keys:
         columns = (self.protocol, self.v6, self.src, self.dst, self.sport, self.dport)
         table = np.ascontiguousarray(np.stack([c.astype(np.int64) for c in columns], axis=1))
         rows = table.view([("", np.int64)] * len(columns)).ravel()
-        return np.asarray(np.sort(np.unique(rows, return_index=True)[1]))
+        first: Array = np.sort(np.unique(rows, return_index=True)[1])
+        return first
 
 
 def make(traffic: Traffic) -> Flows:
