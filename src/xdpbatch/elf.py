@@ -2,7 +2,8 @@
 
 Analogous to bpf_object__open of libbpf: nothing is created yet. A section holds XDP programs if
 libbpf, iproute2 or the kernel's samples take it for that: `xdp`, `xdp.frags`, `xdp/devmap`,
-`xdp.frags/cpumap`, `xdp/NAME`, `xdp_NAME`, `xdp1`, `prog`; with `?` in front as well.
+`xdp.frags/cpumap`, `xdp/NAME`, `xdp_NAME`, `xdp1`, `prog`; with `?` in front as well. Before
+libbpf 0.7 the programs of device maps were in `xdp_devmap/NAME`.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ def _text(section: Section) -> str:
 
 
 def _attach(section: str) -> Attach:
-    kind = section.lstrip("?").removeprefix("xdp.frags").removeprefix("xdp")
-    return {"/devmap": Attach.DEVMAP, "/cpumap": Attach.CPUMAP}.get(kind, Attach.XDP)
+    found = re.match(r"\??(?:xdp(?:\.frags)?/(devmap|cpumap)$|xdp_(devmap|cpumap)(?:/|$))", section)
+    return Attach(f"xdp/{found[1] or found[2]}") if found else Attach.XDP
 
 
 def _no_program(elf: ElfFile) -> ObjectError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from xdpbatch.btf import Btf, DataSection, Kind
@@ -25,6 +26,7 @@ class Externs:
 
     def __init__(self, elf: ElfFile, btf: Btf | None) -> None:
         self._weak = {s.name for s in elf.symbols if s.section == 0 and s.bind == STB_WEAK}
+        self._ksyms = {name for name, _ in _members(btf, ".ksyms")}
         self._offsets: dict[str, int] = {}
         contents = bytearray()
         for name, size in _kconfig(btf):
@@ -40,6 +42,13 @@ class Externs:
             return replace(insn, src=PSEUDO_MAP_VALUE, imm=offset, ref=KCONFIG)
         if symbol.bind == STB_WEAK:
             return replace(insn, src=0, imm=0)
+        if symbol.name not in self._ksyms:
+            raise ObjectError.of(
+                "undefined-symbol",
+                f"{symbol.name} is defined in another object",
+                where=where,
+                suggestion="link both: bpftool gen object linked.o a.o b.o",
+            )
         raise UnsupportedError.of(
             "unsupported-extern",
             f"the program uses the kernel symbol {symbol.name}",
@@ -71,17 +80,25 @@ def kernel_version(release: str = "") -> int:
 def _kconfig(btf: Btf | None) -> list[tuple[str, int]]:
     """Name and size of each kconfig variable, large ones first, so that all are aligned."""
     found: list[tuple[str, int]] = []
-    for section in btf.named(KCONFIG, Kind.DATASEC) if btf else ():
+    for name, type_id in _members(btf, KCONFIG):
         assert btf is not None
-        assert isinstance(section, DataSection)
-        for variable in section.vars:
-            name, size = btf.type(variable.type).name, btf.size_of(variable.type)
-            if size not in (1, 2, 4, 8):
-                raise ObjectError.of(
-                    "bad-extern", f"kconfig variable {name} has {size} bytes", where=KCONFIG
-                )
-            found.append((name, size))
+        size = btf.size_of(type_id)
+        if size not in (1, 2, 4, 8):
+            raise ObjectError.of(
+                "bad-extern", f"kconfig variable {name} has {size} bytes", where=KCONFIG
+            )
+        found.append((name, size))
     return sorted(found, key=lambda pair: -pair[1])
+
+
+def _members(btf: Btf | None, section: str) -> Iterator[tuple[str, int]]:
+    """Name and type of what is declared to be in a section."""
+    if btf is None:
+        return
+    for found in btf.named(section, Kind.DATASEC):
+        assert isinstance(found, DataSection)
+        for variable in found.vars:
+            yield btf.type(variable.type).name, variable.type
 
 
 def _kconfig_map(contents: bytes) -> MapSpec:
