@@ -43,7 +43,7 @@ def command(
     from xdpbatch.compare import compare
     from xdpbatch.errors import XdpBatchError
     from xdpbatch.runtime import the_program
-    from xdpbatch.work import packets_of
+    from xdpbatch.job import packets_of
 
     try:
         sizes = [int(size) for size in batch_sizes.split(",")]

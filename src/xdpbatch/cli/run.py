@@ -53,7 +53,7 @@ def command(
     """Run a program over packets, batched, as native code. No root, no kernel."""
     from xdpbatch.errors import XdpBatchError
     from xdpbatch.report import report
-    from xdpbatch.work import Work, measure_baseline, run
+    from xdpbatch.job import Job, measure_baseline, run
 
     if (read is None) == (synth is None):
         raise XdpBatchError.of(
@@ -61,7 +61,7 @@ def command(
             "say where packets come from",
             suggestion="one of -r IN.pcap (`-` for stdin) and --synth udp,size=64,flows=1000",
         )
-    work = Work(
+    job = Job(
         path=Path(prog),
         name=prog_name,
         section=section,
@@ -75,11 +75,11 @@ def command(
         count=count,
         seed=seed,
     )
-    done = run(work, progress=not quiet and sys.stderr.isatty())
+    done = run(job, progress=not quiet and sys.stderr.isatty())
     out = sys.stderr if write == "-" else sys.stdout
     print(report(done, as_json=as_json or pretty, pretty=pretty), file=out)
     if baseline:
-        line = measure_baseline(work)
+        line = measure_baseline(job)
         print(line, file=sys.stderr if as_json or pretty else out)
     if done.error is not None:
         raise done.error

@@ -1,0 +1,197 @@
+"""The Python API: load an object, compile a program, run packets through it.
+
+    import xdpbatch as xb
+    fw = xb.load("fw.o")["xdp_fw"].compile(batch_size=64)   # raises VerifierError
+    res = fw.run(packets)            # bytes, numpy arrays, scapy packets, or a capture's path
+    res.actions, res.packets         # numpy array of verdicts, list of packets after the program
+    fw.maps["blocklist"][b"\\x0a\\0\\0\\1"] = b"\\1\\0\\0\\0"
+
+Analogous to libbpf's skeletons: one Collection for an object, whose programs share its maps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpbatch import elf
+from xdpbatch.errors import XdpBatchError
+from xdpbatch.maps import Map
+from xdpbatch.program import Program
+from xdpbatch.rewrite import Layout
+from xdpbatch.runtime import Instance, the_program
+from xdpbatch.test_run import Bench
+from xdpbatch.verify import Verified, verify
+
+Packets = Iterable[Any] | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What packets came to, in their order.
+
+    `actions` has one u32 verdict per packet (the program's r0, unchecked); `packets` the bytes of
+    each packet afterwards; `targets` where a redirect helper pointed, by packet index.
+    """
+
+    actions: npt.NDArray[np.uint32]
+    packets: list[bytes]
+    targets: Mapping[int, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TestRun:
+    """What BPF_PROG_TEST_RUN says of one packet; `duration_ns` is the mean of all repetitions."""
+
+    verdict: int
+    data: bytes
+    duration_ns: float
+
+
+class Runnable:
+    """A compiled program. `run` may be called again and again: maps keep their contents."""
+
+    def __init__(self, instance: Instance, program: Program, backend: str, batch_size: int) -> None:
+        self.program = program
+        self.backend = backend
+        self.batch_size = batch_size
+        self.maps: Mapping[str, Map] = instance.maps
+        self.entry = instance.entry(program, backend, Layout.BATCH)
+        self._bench = Bench(batch_size)
+        signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+        self._call = signature(self.entry.address)
+
+    def run(self, packets: Packets) -> Results:
+        """Run packets in order, `batch_size` at a time.
+
+        Raises XdpBatchError for a packet that is not 14 to 3520 bytes long (what
+        BPF_PROG_TEST_RUN takes in one buffer); packets of a capture that cannot be run are left
+        out, as `xdpbatch run` does.
+        """
+        actions: list[int] = []
+        after: list[bytes] = []
+        targets: dict[int, Any] = {}
+        for chunk in _chunks(_as_bytes(packets), self.batch_size):
+            first = len(after)
+            self._bench.fill(chunk)
+            self._call(self._bench.address, len(chunk))
+            self._check()
+            for i in range(len(chunk)):
+                outcome = self._bench.outcome(i)
+                actions.append(outcome.verdict)
+                after.append(outcome.data[outcome.meta :])
+                if outcome.redirect is not None:
+                    targets[first + i] = outcome.redirect
+        return Results(np.array(actions, dtype=np.uint32), after, targets)
+
+    def test_run(self, data: bytes, repeat: int = 1) -> TestRun:
+        """Run one packet `repeat` times, as BPF_PROG_TEST_RUN: the packet is not reset between."""
+        _require_runnable(data)
+        self._bench.fill([data])
+        start = time.perf_counter_ns()
+        for _ in range(repeat):
+            self._call(self._bench.address, 1)
+        took = time.perf_counter_ns() - start
+        self._check()
+        outcome = self._bench.outcome(0)
+        return TestRun(outcome.verdict, outcome.data[outcome.meta :], took / repeat)
+
+    def _check(self) -> None:
+        check = getattr(self.entry, "check", None)
+        if check is not None:
+            check()
+
+
+class Loaded:
+    """One program of a Collection."""
+
+    def __init__(self, collection: Collection, program: Program) -> None:
+        self._collection = collection
+        self.program = program
+
+    def verify(self) -> Verified:
+        """Prove it safe. Raises VerifierError."""
+        return verify(self.program)
+
+    def compile(self, batch_size: int = 64, backend: str = "llvm") -> Runnable:
+        """Verify, rewrite, compile. `backend`: llvm, x86, interp or kernel.
+
+        Raises VerifierError if the program is not safe, UnsupportedError for what this runtime or
+        machine lacks.
+        """
+        return Runnable(self._collection.instance, self.program, backend, batch_size)
+
+
+class Collection(Mapping[str, Loaded]):
+    """An object's programs by name. They share `maps`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.object = elf.load(path)
+        self.instance = Instance(self.object)
+
+    @property
+    def maps(self) -> Mapping[str, Map]:
+        """Every map of the object, by name."""
+        return self.instance.maps
+
+    def program(self, name: str | None = None, section: str | None = None) -> Loaded:
+        """The one program with that name and section. Raises ObjectError if that is not one."""
+        return Loaded(self, the_program(self.object, name, section))
+
+    def __getitem__(self, name: str) -> Loaded:
+        return Loaded(self, self.object.programs[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.object.programs)
+
+    def __len__(self) -> int:
+        return len(self.object.programs)
+
+
+def load(path: str | os.PathLike[str]) -> Collection:
+    """Load an ELF object and create its maps. Raises ObjectError, MapError."""
+    return Collection(path)
+
+
+def _as_bytes(packets: Packets) -> Iterator[bytes]:
+    if isinstance(packets, str | os.PathLike):
+        from xdpbatch.pcap.read import read
+
+        yield from read(os.fspath(packets))
+        return
+    for packet in packets:
+        data = bytes(packet)
+        _require_runnable(data)
+        yield data
+
+
+def _require_runnable(data: bytes) -> None:
+    from xdpbatch.data.buff import ETH_HLEN, MAX_LINEAR
+
+    if not ETH_HLEN <= len(data) <= MAX_LINEAR:
+        raise XdpBatchError.of(
+            "packet-length",
+            f"a packet of {len(data)} bytes cannot be run",
+            reason=f"{ETH_HLEN} to {MAX_LINEAR} bytes, as BPF_PROG_TEST_RUN takes in one buffer",
+        )
+
+
+def _chunks(packets: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    for packet in packets:
+        chunk.append(packet)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+__all__ = ["Collection", "Loaded", "Results", "Runnable", "TestRun", "load"]
