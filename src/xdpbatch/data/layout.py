@@ -87,6 +87,11 @@ def address_of(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> int:
     return int(array.ctypes.data)
 
 
+def view_at(address: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """`size` bytes of memory, writable in place. Their owner must outlive the view."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
 def bytes_at(address: int, size: int) -> bytes:
     """A copy of `size` bytes of memory."""
     return ctypes.string_at(address, size)

@@ -54,6 +54,7 @@ from xdpbatch.uapi import BPF_F_NO_PREALLOC, BPF_F_NUMA_NODE, BPF_F_ZERO_SEED
 BUCKETS, ELEMENTS, SEED, MASK, LOCK = OWN, OWN + 8, OWN + 16, OWN + 24, OWN + 28
 FREE, FREE_COUNT, FRESH, SPARE = OWN + 32, OWN + 40, OWN + 44, OWN + 48
 STRIDE, REGION, NODES, LIMIT = OWN + 52, OWN + 56, OWN + 64, OWN + 72
+REGIONS, TARGET, OWN_LISTS = OWN + 76, OWN + 80, OWN + 84  # the last two of the LRU
 
 BUCKET, SLOTS, OVERFLOW = 64, 8, 40
 PER_BUCKET = 4  # elements for each bucket of a full map: half of its slots
@@ -216,6 +217,7 @@ def table_init(address: int, spec: MapSpec, elements: int, head: int, regions: i
     store64(address + FREE, first + regions * region)
     store32(address + STRIDE, stride)
     store64(address + REGION, region)
+    store32(address + REGIONS, regions)
     store32(address + LIMIT, elements)
 
 
