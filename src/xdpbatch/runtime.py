@@ -96,14 +96,14 @@ class Instance:
     """An Object's maps, created, and its programs, compiled when asked for.
 
     `maps` has every map of the object whose type this runtime has; a program that uses another is
-    refused by name when it is compiled.
+    refused by name when it is compiled. `stages` of programs that are known already save time.
     """
 
-    def __init__(self, obj: Object) -> None:
+    def __init__(self, obj: Object, stages: dict[str, Stages] | None = None) -> None:
         self.object = obj
         known = map_types()
         self.maps = {n: Map(spec) for n, spec in obj.maps.items() if spec.type in known}
-        self._stages: dict[str, Stages] = {}
+        self._stages: dict[str, Stages] = {} if stages is None else stages
         self._entries: dict[tuple[str, str, Layout], Entry] = {}
 
     @cached_property
