@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xdpbatch.callback import SIGNATURE
 from xdpbatch.data.buff import MAX_LINEAR
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import UnsupportedError
@@ -26,11 +25,10 @@ from xdpbatch.interp import Interpreter
 from xdpbatch.isa import CALL, HELPER_CALL, MASK32
 from xdpbatch.maps import SIZEOF_HEADER, Map, address_in, round_up
 from xdpbatch.program import MapSpec, Object, Program
+from xdpbatch.rewrite import Layout
+from xdpbatch.runtime import NATIVE, Instance, Stages
 from xdpbatch.test_run import NOT_TOLD, Bench, Outcome
 from xdpbatch.uapi import HELPER_NAMES, Action, MapNumber
-
-if TYPE_CHECKING:
-    from xdpbatch.jit import Compiled
 
 BATCH_SIZES = (1, 2, 3, 63, 64, 65, 256)
 CHUNK = 1024  # packets that are in memory at once
@@ -96,8 +94,8 @@ class Side(ABC):
 class _Ours(Side):
     """A side in this process: maps in memory, packets on a Bench."""
 
-    def __init__(self, obj: Object, capacity: int, clock: int) -> None:
-        self.maps = {name: Map(spec) for name, spec in obj.maps.items()}
+    def __init__(self, instance: Instance, capacity: int, clock: int) -> None:
+        self.instance = instance
         self.bench = Bench(capacity, clock)
 
     def run(self, packets: Sequence[bytes]) -> list[Outcome]:
@@ -112,7 +110,7 @@ class _Ours(Side):
         """Run the first `count` packets of the bench."""
 
     def contents(self, spec: MapSpec) -> Contents:
-        one = self.maps[spec.name]
+        one = self.instance.maps[spec.name]
         if spec.type in ARRAYS:
             return array_contents(one)
         return {key: value[: spec.value_size] for key, value in one.items()}
@@ -121,39 +119,48 @@ class _Ours(Side):
 class Interpreted(_Ours):
     """The interpreter."""
 
-    def __init__(self, obj: Object, program: Program, clock: int = 0) -> None:
-        super().__init__(obj, CHUNK, clock)
-        self.name = "interp"
-        self.machine = Interpreter(program, self.maps)
+    name = "interp"
+
+    def __init__(self, instance: Instance, program: Program, clock: int = 0) -> None:
+        super().__init__(instance, CHUNK, clock)
+        self.machine = Interpreter(program, instance.maps)
 
     def batch(self, count: int) -> Iterator[Outcome]:
         for i in range(count):
             yield self.bench.outcome(i, self.machine.run(self.bench.buff(i)))
 
 
-class Native(_Ours):
-    """Native code of a backend: one by one, or in batches of `batch_size`."""
+class Single(_Ours):
+    """Native code that is called for one packet at a time."""
 
-    def __init__(
-        self, obj: Object, program: Program, backend: str, batch_size: int = 0, clock: int = 0
-    ) -> None:
-        super().__init__(obj, batch_size or CHUNK, clock)
-        self.name = f"{backend} batch {batch_size}" if batch_size else f"{backend} single"
-        addresses = {name: m.address for name, m in self.maps.items()}
-        self.compiled = build(program, backend, batched=bool(batch_size), maps=addresses)
-        self.batched = bool(batch_size)
-        parameters = [ctypes.c_uint64] * (2 if batch_size else 1)
-        self.function = ctypes.CFUNCTYPE(ctypes.c_uint64, *parameters)(self.compiled.address)
+    def __init__(self, instance: Instance, program: Program, backend: str, clock: int = 0) -> None:
+        super().__init__(instance, CHUNK, clock)
+        self.name = f"{backend} single"
+        entry = instance.entry(program, backend, Layout.SINGLE)
+        self.function = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(entry.address)
 
     def batch(self, count: int) -> Iterator[Outcome]:
-        if self.batched:
-            self.function(self.bench.address, count)
         for i in range(count):
-            yield self.bench.outcome(i, None if self.batched else self._single(i))
+            self.bench.rxq["tail_calls"] = 0  # in a batch, the trampoline does it
+            verdict = int(self.function(self.bench.buff(i))) & MASK32
+            yield self.bench.outcome(i, verdict)
 
-    def _single(self, i: int) -> int:
-        self.bench.rxq["tail_calls"] = 0  # in a batch, the trampoline does it
-        return int(self.function(self.bench.buff(i))) & MASK32
+
+class Batched(_Ours):
+    """Native code that is called for `size` packets at a time."""
+
+    def __init__(
+        self, instance: Instance, program: Program, backend: str, size: int, clock: int = 0
+    ) -> None:
+        super().__init__(instance, size, clock)
+        self.name = f"{backend} batch {size}"
+        entry = instance.entry(program, backend, Layout.BATCH)
+        self.function = SIGNATURE(entry.address)
+
+    def batch(self, count: int) -> Iterator[Outcome]:
+        self.function(self.bench.address, count)
+        for i in range(count):
+            yield self.bench.outcome(i)
 
 
 class InKernel(Side):
@@ -197,18 +204,6 @@ def sparse(spec: MapSpec, pairs: Iterable[tuple[bytes, bytes]]) -> Contents:
     return {key: value for key, value in pairs if spec.type not in ARRAYS or any(value)}
 
 
-def build(program: Program, backend: str, *, batched: bool, maps: Mapping[str, int]) -> Compiled:
-    """Native code of a program: verified, rewritten, compiled by the backend of that name."""
-    from xdpbatch.rewrite import xlate
-    from xdpbatch.rewrite.batch import batch
-    from xdpbatch.verify import verify
-
-    xlated = xlate(verify(program))
-    module = import_module(f"xdpbatch.jit.{backend}")
-    compiled: Compiled = module.compile(batch(xlated) if batched else xlated, maps)
-    return compiled
-
-
 def compare(
     obj: Object,
     packets: Iterable[bytes],
@@ -239,9 +234,11 @@ def compare(
         for spec in obj.maps.values()
         if spec.type not in COMPARED
     ]
-    sides = [_side(side, obj, program, backend, clock) for side in against]
-    sides += [Native(obj, program, backend, size, clock) for size in batch_sizes]
-    report.sides = [side.name for side in sides]
+    stages: dict[str, Stages] = {}
+    sides = [side(one, obj, program, backend, clock, stages) for one in against]
+    for size in batch_sizes:
+        sides.append(Batched(Instance(obj, stages), program, backend, size, clock))
+    report.sides = [one.name for one in sides]
     rest = _comparable(packets, report, kernel)
     while report.difference is None and (chunk := list(islice(rest, CHUNK))):
         report.difference = _first_difference(sides, chunk, report.packets)
@@ -258,20 +255,27 @@ def helpers_of(program: Program) -> set[str]:
     return {HELPER_NAMES[number] for number in numbers if 0 < number < len(HELPER_NAMES)}
 
 
-def _side(name: str, obj: Object, program: Program, backend: str, clock: int) -> Side:
-    if name == "interp":
-        return Interpreted(obj, program, clock)
-    if name == "single":
-        return Native(obj, program, backend, clock=clock)
-    if name == "x86":
-        return Native(obj, program, "x86", clock=clock)
+def side(
+    name: str,
+    obj: Object,
+    program: Program,
+    backend: str = "llvm",
+    clock: int = 0,
+    stages: dict[str, Stages] | None = None,
+) -> Side:
+    """The side called `name`, with fresh maps: one of SIDES, or a native backend run singly."""
     if name == "kernel":
         return InKernel(obj, program)
-    raise UnsupportedError.of(
-        "unknown-side",
-        f"cannot compare against {name}",
-        suggestion=f"one or more of {', '.join(SIDES)}",
-    )
+    if name not in (*SIDES, *NATIVE):
+        raise UnsupportedError.of(
+            "unknown-side",
+            f"cannot compare against {name}",
+            suggestion=f"one or more of {', '.join(SIDES)}",
+        )
+    instance = Instance(obj, stages)
+    if name == "interp":
+        return Interpreted(instance, program, clock)
+    return Single(instance, program, backend if name == "single" else name, clock)
 
 
 def _comparable(packets: Iterable[bytes], report: Report, kernel: bool) -> Iterator[bytes]:

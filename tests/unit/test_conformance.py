@@ -29,7 +29,7 @@ VALUES = (
     *(0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, 0x8000_0000_8000_0000, M64 - 1, M64),
 )
 PAIRS = tuple((a, b) for a in VALUES for b in VALUES)
-IMMEDIATES = (0, 1, 5, 31, 63, 0x7FFF_FFFF, -1, -2, -5, -0x8000_0000)
+IMMEDIATES = (0, 5, 63, -1, -0x8000_0000)
 
 
 def u(value: int, bits: int) -> int:
@@ -373,7 +373,9 @@ def test_plugin_protocol() -> None:
 @pytest.mark.parametrize("register", ["dst", "src", "imm"])
 def test_every_encoding_of_callx(register: str) -> None:
     insns = assemble("r1 = 7\nr2 = 5\ncallx r2\nexit")
-    insns[2] = isa.Insn(isa.CALLX, **{register: 2})
+    fields = {"dst": (2, 0, 0), "src": (0, 2, 0), "imm": (0, 0, 2)}
+    dst, src, imm = fields[register]
+    insns[2] = isa.Insn(isa.CALLX, dst, src, imm=imm)
     assert plugin(code=isa.encode(insns).hex()) == "7\n"
 
 

@@ -13,14 +13,16 @@ import argparse
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
-from importlib import import_module
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from xdpbatch.errors import XdpBatchError
 from xdpbatch.interp import Frame, Interpreter, Region
 from xdpbatch.isa import BPF_CALL, CALL, LD_IMM64, MASK64, PSEUDO_FUNC, Insn, decode
 from xdpbatch.program import Program, Subprog
+
+if TYPE_CHECKING:
+    from xdpbatch.jit import Compiled
 
 UNWIND = 5  # the suite's own helper: returns its argument, and ends the program if that is 0
 BUDGET = 1_000_000  # instructions: a program that runs longer is taken for one that hangs
@@ -72,11 +74,8 @@ def interp(program: Program) -> Function:
 class NativeFunction:
     """A bare program as native code. It is not verified: what it does to memory is its affair."""
 
-    def __init__(self, backend: str, program: Program) -> None:
-        from xdpbatch.testing.bare import bare
-
-        module = import_module(f"xdpbatch.jit.{backend}")
-        self.compiled = module.compile(bare(program, UNWIND), {})  # keeps the code mapped
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled  # keeps the code mapped
         signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self.function = signature(self.compiled.address)
 
@@ -84,16 +83,43 @@ class NativeFunction:
         return int(self.function(memory, size))
 
 
-BACKENDS: dict[str, Callable[[Program], Function]] = {
-    "interp": interp,
-    "x86": partial(NativeFunction, "x86"),
-}
+def llvm(program: Program) -> Function:
+    """A bare program compiled by LLVM."""
+    from xdpbatch.jit.llvm import compile_bare
+
+    return NativeFunction(compile_bare(program))
+
+
+def x86(program: Program) -> Function:
+    """A bare program compiled by the x86-64 backend."""
+    from xdpbatch.jit import x86
+    from xdpbatch.testing.bare import bare
+
+    return NativeFunction(x86.compile(bare(program, UNWIND), {}))
+
+
+BACKENDS: dict[str, Callable[[Program], Function]] = {"interp": interp, "llvm": llvm, "x86": x86}
 
 
 def run(function: Function, memory: bytes) -> int:
     """r0 of one run on a copy of `memory`."""
     buffer = ctypes.create_string_buffer(memory, len(memory) + 1)
     return function(ctypes.addressof(buffer), len(memory)) & MASK64
+
+
+def run_object(raw: bytes, memory: bytes, backend: str) -> int:
+    """r0 of the first program of an ELF object: an XDP program over `memory` as its packet.
+
+    A program in .text without maps is taken for a bare one, as the suite makes them.
+    """
+    from xdpbatch import elf
+    from xdpbatch.compare import side
+
+    obj = elf.load(raw, name="standard input", sections=(".text",))
+    program = next(iter(obj.programs.values()))
+    if program.section == ".text" and not obj.maps:
+        return run(BACKENDS[backend](program), memory)
+    return side(backend, obj, program).run([memory])[0].verdict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,11 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         memory = bytes.fromhex("".join(options.memory))
         code = bytes.fromhex(sys.stdin.read())
-        program = bare_program(decode(code))
-        print(f"{run(BACKENDS[options.backend](program), memory):x}")
+        if options.elf:
+            result = run_object(code, memory, options.backend)
+        else:
+            result = run(BACKENDS[options.backend](bare_program(decode(code))), memory)
     except (XdpBatchError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    print(f"{result:x}")
     return 0
 
 

@@ -59,6 +59,7 @@ class Function:
     draw: Draw
     numbers: count[int]
     callees: tuple[str, ...] = ()
+    called: set[str] = field(default_factory=set)  # by any function of the program
     depth: int = 0
     loops: int = 0
     lines: list[str] = field(default_factory=list)
@@ -144,7 +145,9 @@ def atomic(f: Function, base: str) -> None:
     bits, s = f.draw(st.sampled_from((32, 64))), f.scalar()
     wide_, where = "64" if bits == 64 else "", f"(u{bits} *)({base} + 0)"
     forms = [f"lock *{where} {sign} r{s}" for sign in ("+=", "|=", "&=", "^=")]
-    forms += [f"r{s} = atomic{wide_}_fetch_{op}({where}, r{s})" for op in ("add", "or", "and", "xor")]
+    forms += [
+        f"r{s} = atomic{wide_}_fetch_{op}({where}, r{s})" for op in ("add", "or", "and", "xor")
+    ]
     forms += [f"r{s} = atomic{wide_}_xchg({where}, r{s})"]
     forms += [f"r0 = r{f.scalar()}\nr0 = atomic{wide_}_cmpxchg({where}, r0, r{s})\nr{s} = r0"]
     f.emit(f.draw(st.sampled_from(forms)))
@@ -273,8 +276,10 @@ def early_exit(f: Function) -> None:
 def call(f: Function) -> None:
     """Call another function of the program."""
     if f.callees:
+        callee = f.draw(st.sampled_from(f.callees))
+        f.called.add(callee)
         f.emit("r1 = r6", f"r2 = r{f.scalar()}", f"r3 = r{f.scalar()}")
-        f.emit(f"call {f.draw(st.sampled_from(f.callees))}", f"r{f.scalar()} = r0")
+        f.emit(f"call {callee}", f"r{f.scalar()} = r0")
 
 
 SIMPLE = (alu, alu, shift, unary, wide, spill, fill, stack_atomic, packet, packet, context)
@@ -290,29 +295,26 @@ def block(f: Function, most: int) -> None:
     f.depth -= 1
 
 
-def _prologue(f: Function, scalars: tuple[str, ...]) -> None:
+def _body(f: Function, scalars: tuple[str, ...], most: int) -> list[str]:
+    """The whole function; r7, r8 and r9 start as `scalars`."""
     f.emit("r6 = r1", *(f"r{n} = {s}" for n, s in zip(SCALARS, scalars, strict=True)))
     f.emit(*(f"*(u64 *)(r10 - {8 * slot}) = {slot}" for slot in range(1, SLOTS + 1)))
+    block(f, most)
+    f.emit(f"r0 = r{f.scalar()}", "exit")
+    return f.lines
 
 
 @st.composite
 def texts(draw: Draw, most: int = 8, functions: int = 2) -> str:
     """The text of a program; `most` statements stand at its top level."""
-    names = tuple(f"f{i}" for i in range(draw(st.integers(0, functions))))
-    numbers = count()
-    main = Function(draw, numbers, names)
+    names = tuple(f"f{i}" for i in range(functions))
+    main = Function(draw, count(), names)
     start = (str(draw(IMMEDIATE)), str(draw(IMMEDIATE)), "2")
-    _prologue(main, start)
-    block(main, most)
-    main.emit(f"r0 = r{main.scalar()}", "exit")
-    lines = main.lines
+    lines = _body(main, start, most)
     for i, name in enumerate(names):
-        f = Function(draw, numbers, names[i + 1 :])
-        lines.append(f"{name}:")
-        _prologue(f, ("r2", "r3", "1"))
-        block(f, 4)
-        f.emit(f"r0 = r{f.scalar()}", "exit")
-        lines += f.lines
+        if name in main.called:  # the kernel refuses a function that nobody calls
+            f = Function(draw, main.numbers, names[i + 1 :], main.called)
+            lines += [f"{name}:", *_body(f, ("r2", "r3", "1"), 4)]
     return "\n".join(lines)
 
 
