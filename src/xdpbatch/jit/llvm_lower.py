@@ -62,9 +62,9 @@ def lower(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool = False) -> 
         Lowering(xlated, subprog, depth, functions, symbols, bare).run()
     entry = ir.Function(module, ir.FunctionType(I64, [I64] * 3), ENTRY)
     b = ir.IRBuilder(entry.append_basic_block())
-    r1, r2, r3 = entry.args
-    rest = [I64(0) if bare else UNDEFINED] * (ARGUMENTS - 3)
-    b.ret(b.call(functions[0], [r1, r2, r3, *rest, r1]))
+    given = entry.args[:2] if bare else entry.args
+    rest = [I64(0) if bare else UNDEFINED] * (ARGUMENTS - len(given))
+    b.ret(b.call(functions[0], [*given, *rest, given[0]]))
     return module
 
 

@@ -34,4 +34,6 @@ def dead(code: Code, reached: Set[int]) -> Code:
     out = expand(code, patch)
     kept = [i for i, subprog in enumerate(out.subprogs) if subprog.start < subprog.end]
     subprogs = tuple(out.subprogs[i] for i in kept)
-    return Code(out.insns, subprogs, tuple(out.stack_depth[i] for i in kept))
+    depths = tuple(out.stack_depth[i] for i in kept)
+    unwritten = tuple(out.unwritten[i] for i in kept) if out.unwritten else ()
+    return Code(out.insns, subprogs, depths, unwritten)

@@ -27,6 +27,7 @@ class Code:
     insns: tuple[Insn, ...]
     subprogs: tuple[Subprog, ...]
     stack_depth: tuple[int, ...]  # bytes of frame per subprog, a multiple of 8
+    unwritten: tuple[tuple[int, ...], ...] = ()  # per subprog, `Verified.zero_stack`
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def expand(code: Code, patch: Callable[[int, Insn], Patch | None]) -> Code:
         for insn in one.insns
     )
     subprogs = tuple(replace(s, start=starts[s.start], end=starts[s.end]) for s in code.subprogs)
-    return Code(insns, subprogs, code.stack_depth)
+    return replace(code, insns=insns, subprogs=subprogs)
 
 
 def written(text: str) -> list[Insn]:
