@@ -64,6 +64,7 @@ class Frame:
         if offset not in self._slots:
             with self.b.goto_entry_block():
                 self._slots[offset] = self.b.alloca(I64, name=f"slot{-offset}")
+            self._slots[offset].type = ir.PointerType()  # the slides' loop counter is 4 bytes
         return self._slots[offset]
 
     def pointer(self, base: int, offset: int, fact: Fact | None) -> ir.Value:
