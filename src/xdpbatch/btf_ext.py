@@ -19,18 +19,9 @@ _QUAD = struct.Struct("<IIII")
 
 
 @dataclass(frozen=True, slots=True)
-class FuncInfo:
-    """A function starts at byte `offset`; `type` is its BTF FUNC."""
-
-    offset: int
-    type: int
-
-
-@dataclass(frozen=True, slots=True)
 class LineInfo:
     """`file` and `text` are string offsets in the .BTF section, as the kernel wants them."""
 
-    offset: int
     file: int
     text: int
     place: int
@@ -48,7 +39,6 @@ class LineInfo:
 class CoreRelo:
     """struct bpf_core_relo: the instruction's immediate or offset depends on the target's types."""
 
-    offset: int
     type: int
     access: str
     kind: int
@@ -56,11 +46,11 @@ class CoreRelo:
 
 @dataclass(frozen=True, slots=True)
 class Ext:
-    """The records by name of the ELF section they are about, each list sorted by offset."""
+    """The records by name of the ELF section they are about, and by offset in it."""
 
-    funcs: dict[str, list[FuncInfo]] = field(default_factory=dict)
-    lines: dict[str, list[LineInfo]] = field(default_factory=dict)
-    relos: dict[str, list[CoreRelo]] = field(default_factory=dict)
+    funcs: dict[str, dict[int, int]] = field(default_factory=dict)  # ids of BTF FUNCs
+    lines: dict[str, dict[int, LineInfo]] = field(default_factory=dict)
+    relos: dict[str, dict[int, CoreRelo]] = field(default_factory=dict)
 
 
 def parse(raw: bytes, btf: Btf) -> Ext:
@@ -75,15 +65,11 @@ def parse(raw: bytes, btf: Btf) -> Ext:
     body = raw[header:]
     ext = Ext()
     for name, (offset, type_id) in _records(body, func_at, func_size, _PAIR, btf):
-        ext.funcs.setdefault(name, []).append(FuncInfo(offset, type_id))
-    for name, line in _records(body, line_at, line_size, _QUAD, btf):
-        ext.lines.setdefault(name, []).append(LineInfo(*line))
+        ext.funcs.setdefault(name, {})[offset] = type_id
+    for name, (offset, *line) in _records(body, line_at, line_size, _QUAD, btf):
+        ext.lines.setdefault(name, {})[offset] = LineInfo(*line)
     for name, (offset, type_id, access, kind) in _records(body, relo_at, relo_size, _QUAD, btf):
-        relo = CoreRelo(offset, type_id, btf.string(access), kind)
-        ext.relos.setdefault(name, []).append(relo)
-    for table in (ext.funcs, ext.lines, ext.relos):
-        for records in table.values():
-            records.sort(key=lambda record: record.offset)
+        ext.relos.setdefault(name, {})[offset] = CoreRelo(type_id, btf.string(access), kind)
     return ext
 
 

@@ -10,6 +10,7 @@ Source: System V ABI, chapter 4, and LLVM's BPF relocations (Documentation/bpf/l
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +101,7 @@ class ElfFile:
 
     def find(self, name: str) -> Section | None:
         """The first section of that name."""
-        return next((s for s in self.sections if s.name == name), None)
+        return self._by_name.get(name)
 
     @cached_property
     def symbols(self) -> list[Symbol]:
@@ -112,17 +113,32 @@ class ElfFile:
 
     def symbols_in(self, section: Section) -> list[Symbol]:
         """The symbols defined in a section, by offset."""
-        return sorted(
-            (s for s in self.symbols if s.section == section.index), key=lambda s: s.value
-        )
+        return self._symbols_of.get(section.index, [])
 
     def relocations(self, section: Section) -> list[Relocation]:
         """What must be filled in into a section, by offset."""
-        found: list[Relocation] = []
-        for table in self.sections:
-            if table.type == SHT_REL and table.info == section.index:
-                found += self._relocations(table, section)
+        tables = self._tables_of.get(section.index, [])
+        found = [entry for table in tables for entry in self._relocations(table, section)]
         return sorted(found, key=lambda r: r.offset)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Section]:
+        return {section.name: section for section in reversed(self.sections)}
+
+    @cached_property
+    def _symbols_of(self) -> dict[int, list[Symbol]]:
+        found: dict[int, list[Symbol]] = defaultdict(list)
+        for symbol in sorted(self.symbols, key=lambda s: s.value):
+            found[symbol.section].append(symbol)
+        return dict(found)
+
+    @cached_property
+    def _tables_of(self) -> dict[int, list[Section]]:
+        found: dict[int, list[Section]] = defaultdict(list)
+        for section in self.sections:
+            if section.type == SHT_REL:
+                found[section.info].append(section)
+        return dict(found)
 
     def _sizes_are_possible(self, headers: list[tuple[int, ...]]) -> None:
         """Sections do not overlap, so that copies of them take no more memory than the file."""

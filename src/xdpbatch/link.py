@@ -92,7 +92,7 @@ class Linker:
 
     def entries(self, section: Section) -> list[Symbol]:
         """The programs of a section: its functions that are not static."""
-        return [s for s in self._symbols[section.index] if s.bind != STB_LOCAL]
+        return [s for s in self._symbols[section.index].values() if s.bind != STB_LOCAL]
 
     def link(self, entry: Symbol) -> Linked:
         """The program that starts at a function."""
@@ -150,7 +150,7 @@ class Linker:
     def _function(self, key: Key) -> Function:
         if key not in self._functions:
             section = self._elf.sections[key[0]]
-            symbol = next((s for s in self._symbols[key[0]] if s.value == key[1]), None)
+            symbol = self._symbols[key[0]].get(key[1])
             if symbol is None:
                 raise ObjectError.of(
                     "bad-call",
@@ -260,27 +260,20 @@ class Linker:
         """CO-RE relocations, lines and BTF id of a function."""
         assert self._types is not None
         btf, ext = self._types
-
-        def index_at(offset: int) -> int | None:
-            return index_of.get((offset - symbol.value) // SLOT) if offset % SLOT == 0 else None
-
-        for relo in ext.relos.get(section.name, ()):
-            index = index_at(relo.offset)
-            if index is not None:
+        relos, lines = ext.relos.get(section.name, {}), ext.lines.get(section.name, {})
+        for slot, index in index_of.items():
+            offset = symbol.value + slot * SLOT
+            if offset in relos:
                 where = f"function {function.name}, instruction {index}"
-                insn = function.insns[index]
+                insn, relo = function.insns[index], relos[offset]
                 function.insns[index] = core_relo.apply(insn, relo, btf, self._target, where)
-        for line in ext.lines.get(section.name, ()):
-            index = index_at(line.offset)
-            if index is not None:
-                function.lines[index] = line
-        for info in ext.funcs.get(section.name, ()):
-            if info.offset == symbol.value:
-                function.btf_id = info.type
+            if offset in lines:
+                function.lines[index] = lines[offset]
+        function.btf_id = ext.funcs.get(section.name, {}).get(symbol.value, 0)
         function.is_global = function.is_global and bool(function.btf_id)
 
 
-def _functions(elf: ElfFile, section: Section) -> list[Symbol]:
+def _functions(elf: ElfFile, section: Section) -> dict[int, Symbol]:
     """The functions of a section by offset, each with its size; aliases come once."""
     symbols = [
         s
@@ -306,7 +299,7 @@ def _functions(elf: ElfFile, section: Section) -> list[Symbol]:
             )
         found.append(replace(symbol, size=size))
         end = symbol.value
-    return found[::-1]
+    return {symbol.value: symbol for symbol in reversed(found)}
 
 
 def _detach_calls(code: bytearray) -> dict[int, int]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from xdpbatch.btf import Array, Btf, Composite, DataSection, Enum, Kind, Member, Type
-from xdpbatch.elf_file import STT_FUNC, STT_SECTION, ElfFile, Section, Symbol
+from xdpbatch.elf_file import STT_FUNC, STT_SECTION, ElfFile, Symbol
 from xdpbatch.errors import ObjectError
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
@@ -40,6 +41,8 @@ class MapTable:
 
     def __init__(self, elf: ElfFile, btf: Btf | None) -> None:
         self._placed = [*_btf_maps(elf, btf), *_legacy_maps(elf), *_data_maps(elf)]
+        self._placed.sort(key=lambda placed: (placed.section, placed.offset))
+        self._starts = [(placed.section, placed.offset) for placed in self._placed]
         self.specs: dict[str, MapSpec] = {}
         for placed in self._placed:
             if placed.spec.name in self.specs:
@@ -49,17 +52,16 @@ class MapTable:
             self.specs[name] = replace(self.specs[name], values=values)
 
     def at(self, section: int, offset: int) -> Placed | None:
-        """The map whose definition or data includes that byte."""
-        for placed in self._placed:
-            if placed.section == section and (
-                placed.offset <= offset < placed.offset + placed.size
-                or placed.spec.contents is not None
-            ):
-                return placed
-        return None
+        """The map whose definition or data includes that byte.
 
-    def in_section(self, section: Section) -> list[Placed]:
-        return [placed for placed in self._placed if placed.section == section.index]
+        In a data section any offset will do: the verifier refuses what goes out of it.
+        """
+        index = bisect_right(self._starts, (section, max(offset, 0))) - 1
+        placed = self._placed[index] if index >= 0 else None
+        if placed is None or placed.section != section:
+            return None
+        inside = placed.offset <= offset < placed.offset + placed.size
+        return placed if inside or placed.spec.contents is not None else None
 
 
 def _bad(reason: str, name: str) -> ObjectError:
