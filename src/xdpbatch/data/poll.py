@@ -13,17 +13,16 @@ Analogous to i40e_clean_rx_irq() as the slides change it:
 `poll_single` is what it is measured against: the same rings and frames, one packet at a time,
 written as well as we can.
 
-Putting it together (`tests/unit/test_poll.py` has the whole):
+Putting it together (`tests/unit/test_poll.py` does):
 
     umem = Umem(frames=256)
-    port = LoopPort(umem, ifindex=1)              # or CapturePort, SyntheticPort
+    port = CapturePort(umem, "in.pcap", ifindex=1)       # or SyntheticPort, LoopPort
     other = LoopPort(umem, ifindex=2)
-    stack = LoopPort(umem, ifindex=0)             # where XDP_PASS goes
-    code = compile_native(*NATIVES)               # of jit.native; or Interpreted()
-    for each port: port.install(code)
-    table = PortTable(); table.add(DEVICE + 2, other.address)
-    queue = Queue(port.address, umem.address, stack.address, table, batch_size=64)
-    Driver(queue, port, code).run(program_address)
+    stack = LoopPort(umem, ifindex=0)                    # where XDP_PASS goes
+    code = compile_native(*NATIVES, CapturePort.wakeup, LoopPort.wakeup)  # of jit.native
+    driver = Driver(port, stack, code, {DEVICE + 2: other}, batch_size=64)
+    driver.run(address_of_the_program)
+    driver.stats.outcomes, driver.stats.errors, other.tx_packets
 
 A program's address is a C function: `f(XdpBuff *, n)` for `run`, `f(XdpBuff *)` for `run_single`.
 """

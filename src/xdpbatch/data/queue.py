@@ -86,6 +86,10 @@ class Queue:
         }.items():
             self.words[field] = value
 
+    def record(self, recorder: int) -> None:
+        """Show every packet to the recorder whose RECORDER_STATE is at an address."""
+        self.words["recorder"] = recorder
+
     @property
     def stopped(self) -> bool:
         """Whether `stop` was called."""

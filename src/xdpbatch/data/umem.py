@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xdpbatch.data.buff import PAGE_FRAME, SKB_SHARED_INFO, XDP_PACKET_HEADROOM
+from xdpbatch.data.buff import PAGE_FRAME, SKB_SHARED_INFO
 from xdpbatch.data.layout import HUGE_PAGE, Layout, address_of, aligned, allocate
 from xdpbatch.mem import load64, shr64, store64
 from xdpbatch.native import native
@@ -103,9 +103,14 @@ class Umem:
         """How many frames are in no ring."""
         return load64(self.address + FREE)
 
-    def data_of(self, frame: int) -> int:
-        """The address in memory where a packet of full headroom starts in frame number `frame`."""
-        return address_of(self.area) + frame * STRIDE + XDP_PACKET_HEADROOM
+    @property
+    def copies(self) -> int:
+        """Packets that were copied into this Umem."""
+        return load64(self.address + COPIES)
+
+    def take(self) -> int:
+        """Take a free frame for good: its address relative to the area, or -1."""
+        return take(self.address)
 
     def intact(self) -> bool:
         """Whether nothing was ever written beyond a frame's hard end."""

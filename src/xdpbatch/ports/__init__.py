@@ -42,7 +42,7 @@ class Port:
                 (layout.COMPLETION, SIZEOF_ADDRESS),
             )
         ]
-        self.stamps = layout.STAMP.array(ring_size)
+        self._stamps = layout.STAMP.array(ring_size)
         self.words["umem"] = umem.address
         self.words["ifindex"] = ifindex
         self.words["max_length"] = MAX_LINEAR
@@ -60,6 +60,10 @@ class Port:
     def install(self, code: Code) -> None:
         """Hand in the code of `wakeup`; `code` must outlive the port."""
         self.words["wakeup"] = code.address(self.wakeup)
+
+    def stamp(self) -> None:
+        """From now on, note the time of each packet, for a recorder that writes it."""
+        self.words["stamps"] = address_of(self._stamps)
 
     def refill(self) -> bool:
         """Provide for more packets when none is left; False if the port has come to its end."""

@@ -82,9 +82,9 @@ def sequence(traffic: Traffic, flows: Flows, most: int) -> Array:
     """Flow numbers of successive packets: `most` of them, to be repeated."""
     random = np.random.default_rng(traffic.seed + 1)
     if not traffic.zipf:
-        return random.integers(0, traffic.flows, most)
+        return np.asarray(random.integers(0, traffic.flows, most))
     popularity = np.cumsum(1 / np.arange(1, traffic.flows + 1) ** traffic.zipf)
-    return np.searchsorted(popularity, random.random(most) * popularity[-1])
+    return np.asarray(np.searchsorted(popularity, random.random(most) * popularity[-1]))
 
 
 def _distinct_keys(traffic: Traffic, random: np.random.Generator) -> _Keys:
