@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsBytes
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from xdpbatch.runtime import Instance, the_program
 from xdpbatch.test_run import Bench
 from xdpbatch.verify import Verified, verify
 
-Packets = Iterable[Any] | str | os.PathLike[str]
+Packets = Iterable[SupportsBytes | Buffer] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,9 @@ def load(path: str | os.PathLike[str]) -> Collection:
 
 def _as_bytes(packets: Packets) -> Iterator[bytes]:
     if isinstance(packets, str | os.PathLike):
-        from xdpbatch.pcap.read import read
+        from xdpbatch.packets import Capture
 
-        yield from read(os.fspath(packets))
+        yield from Capture(os.fspath(packets))
         return
     for packet in packets:
         data = bytes(packet)
@@ -173,13 +173,14 @@ def _as_bytes(packets: Packets) -> Iterator[bytes]:
 
 
 def _require_runnable(data: bytes) -> None:
-    from xdpbatch.data.buff import ETH_HLEN, MAX_LINEAR
+    from xdpbatch.data.buff import MAX_LINEAR
+    from xdpbatch.pcap.index import MIN_LINEAR
 
-    if not ETH_HLEN <= len(data) <= MAX_LINEAR:
+    if not MIN_LINEAR <= len(data) <= MAX_LINEAR:
         raise XdpBatchError.of(
             "packet-length",
             f"a packet of {len(data)} bytes cannot be run",
-            reason=f"{ETH_HLEN} to {MAX_LINEAR} bytes, as BPF_PROG_TEST_RUN takes in one buffer",
+            reason=f"{MIN_LINEAR} to {MAX_LINEAR} bytes, as BPF_PROG_TEST_RUN takes in one buffer",
         )
 
 

@@ -68,9 +68,17 @@ def _attempt(name: str, what: str, attempt: Callable[[], object]) -> Feature:
 
 
 def _bpf() -> Feature:
+    from xdpbatch.errors import XdpBatchError
     from xdpbatch.sys import bpf
+    from xdpbatch.uapi import MapNumber
 
-    return _attempt("backend kernel", "bpf(2), Linux " + platform.release(), bpf.probe)
+    what = f"bpf(2), Linux {platform.release()}"
+    try:
+        bpf.map_create(MapNumber.ARRAY, 4, 4, 1, name="probe")
+    except XdpBatchError as error:
+        first = error.diagnostics[0]
+        return Feature("backend kernel", False, f"{what}: {first.reason}", first.suggestion)
+    return Feature("backend kernel", True, what)
 
 
 def _af_xdp() -> Feature:

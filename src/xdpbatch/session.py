@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xdpbatch.data import poll
-from xdpbatch.data.driver import Driver, Sink
-from xdpbatch.data.port import DEVICE, PortTable
-from xdpbatch.data.queue import Queue
+from xdpbatch.data.driver import Driver
+from xdpbatch.data.port import DEVICE
 from xdpbatch.data.umem import Umem
 from xdpbatch.jit.native import compile_native
+from xdpbatch.pcap.write import CaptureWriter
 from xdpbatch.ports import RING_SIZE, Port
 from xdpbatch.ports.loop import LoopPort
 
@@ -62,27 +62,30 @@ class Session:
         queue_index: int = 0,
         clock: int = 0,
         seed: int = 0,
+        writer: CaptureWriter | None = None,
     ) -> None:
         ring = max(RING_SIZE, 1 << (batch_size - 1).bit_length())
-        ports = 2 + len(targets)
-        self.umem = Umem(frames=2 * ring * ports)
+        others = [index for index in targets if index != ifindex]
+        self.umem = Umem(frames=2 * ring * (2 + len(others)))
         self.source = make_source(self.umem, ifindex, ring)
-        self.stack = LoopPort(self.umem, ifindex=0, ring_size=ring)
-        others = {index: LoopPort(self.umem, index, ring) for index in targets if index != ifindex}
-        self.ports: dict[int, Port] = {ifindex: self.source, **others}
-        self.table = PortTable()
-        for index, port in self.ports.items():
-            self.table.add(DEVICE + index, port.address)
-        self.queue = Queue(
-            self.source.address, self.umem.address, self.stack.address, self.table, batch_size
+        stack = LoopPort(self.umem, ifindex=0, ring_size=ring)
+        self.ports: dict[int, Port] = {ifindex: self.source}
+        self.ports |= {index: LoopPort(self.umem, index, ring) for index in others}
+        natives = {port.wakeup for port in (stack, *self.ports.values())}
+        if writer:
+            natives.add(writer.recorder)
+        self.driver = Driver(
+            self.source,
+            stack,
+            compile_native(*poll.NATIVES, *sorted(natives, key=lambda n: n.symbol)),
+            {DEVICE + index: port for index, port in self.ports.items()},
+            batch_size,
+            writer,
         )
-        rxq = self.queue.rxq
-        rxq["ifindex"], rxq["queue_index"], rxq["hz"] = ifindex, queue_index, HZ
-        rxq["clock"], rxq["random"] = clock, seed or time.monotonic_ns()
-        natives = {port.wakeup for port in (self.source, self.stack, *others.values())}
-        self.code = compile_native(*poll.NATIVES, *sorted(natives, key=lambda n: n.symbol))
-        for port in (self.stack, *self.ports.values()):
-            port.install(self.code)
+        rxq = self.driver.queue.rxq
+        rxq["queue_index"], rxq["hz"], rxq["clock"] = queue_index, HZ, clock
+        rxq["random"] = seed or time.monotonic_ns()
+        self._elapsed = 0.0
 
     def run(
         self,
@@ -90,35 +93,36 @@ class Session:
         *,
         single: bool = False,
         count: int | None = None,
-        recorder: Sink | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Result:
         """Run the program at an address (`f(XdpBuff *, n)`; `f(XdpBuff *)` for `single`) over the
         source's packets, at most `count`. `progress` is told the packets done after each slice.
 
-        KeyboardInterrupt ends it early: what was done is counted and returned by `result`.
+        KeyboardInterrupt and the source's errors end it early: `result` has what was done.
         """
-        driver = Driver(self.queue, self.source, self.code, recorder)
-        self._start = time.perf_counter()
+        start = time.perf_counter()
         done = 0
-        while (count is None or done < count) and not self.queue.stopped:
-            n = driver.slice(program, None if count is None else count - done, single)
-            done += n
-            if n == 0 and not self.source.refill():
-                break
-            if progress:
-                progress(done)
+        try:
+            while (count is None or done < count) and not self.driver.queue.stopped:
+                n = self.driver.slice(program, None if count is None else count - done, single)
+                done += n
+                if n == 0 and not self.source.refill():
+                    break
+                if progress:
+                    progress(done)
+        finally:
+            self._elapsed += time.perf_counter() - start
         return self.result()
 
     def result(self) -> Result:
         """The counts as they are now."""
-        stats = self.queue.stats
+        stats = self.driver.stats
         skipped: Any = getattr(self.source, "skipped", {})
         return Result(
             packets=stats.packets,
             bytes=stats["rx_bytes"],
             actions=stats.verdicts,
-            elapsed_s=time.perf_counter() - self._start,
+            elapsed_s=self._elapsed,
             skipped=dict(skipped),
             errors=stats.errors,
             sent={i: (port.tx_packets, port.tx_bytes) for i, port in self.ports.items()},

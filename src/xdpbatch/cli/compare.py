@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -42,8 +43,9 @@ def command(
     from xdpbatch import elf
     from xdpbatch.compare import compare
     from xdpbatch.errors import XdpBatchError
+    from xdpbatch.job import no_source
+    from xdpbatch.packets import Capture, Synthetic
     from xdpbatch.runtime import the_program
-    from xdpbatch.job import packets_of
 
     try:
         sizes = [int(size) for size in batch_sizes.split(",")]
@@ -55,10 +57,12 @@ def command(
         )
     obj = elf.load(prog)
     program = the_program(obj, prog_name, section)
-    source = packets_of(read, synth, count)
+    if (read is None) == (synth is None):
+        raise no_source()
+    source = Capture(read) if read is not None else Synthetic(synth or "")
     done = compare(
         obj,
-        source,
+        islice(source, count),
         name=program.name,
         against=against.split(","),
         batch_sizes=sizes,

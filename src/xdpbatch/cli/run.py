@@ -51,16 +51,11 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Run a program over packets, batched, as native code. No root, no kernel."""
-    from xdpbatch.errors import XdpBatchError
     from xdpbatch.report import report
-    from xdpbatch.job import Job, measure_baseline, run
+    from xdpbatch.job import Job, measure_baseline, no_source, run
 
     if (read is None) == (synth is None):
-        raise XdpBatchError.of(
-            "usage",
-            "say where packets come from",
-            suggestion="one of -r IN.pcap (`-` for stdin) and --synth udp,size=64,flows=1000",
-        )
+        raise no_source()
     job = Job(
         path=Path(prog),
         name=prog_name,

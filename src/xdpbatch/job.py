@@ -1,0 +1,176 @@
+"""A job: what `xdpbatch run` is asked to do, from the object's path to the counts.
+
+Analogous to one invocation of xdp-bench. It loads, compiles, opens the source, runs a Session and
+keeps what was done also when it ends early.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from xdpbatch import elf
+from xdpbatch.errors import XdpBatchError
+from xdpbatch.pcap.write import CaptureWriter
+from xdpbatch.program import Program
+from xdpbatch.rewrite import Layout
+from xdpbatch.runtime import NATIVE, Instance, the_program
+from xdpbatch.session import MakePort, Result, Session
+
+ROUNDS = 5  # of one by one against batched, in turns
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run. `read` and `synth` exclude each other; `single` is one by one."""
+
+    path: Path
+    name: str | None = None
+    section: str | None = None
+    read: str | None = None
+    synth: str | None = None
+    write: str | None = None
+    backend: str = "llvm"
+    batch_size: int = 64
+    single: bool = False
+    targets: int = 0
+    count: int | None = None
+    seed: int = 0
+
+    @property
+    def layout(self) -> Layout:
+        """The native layout that runs: judges have only the batch form."""
+        return Layout.SINGLE if self.single and self.backend in NATIVE else Layout.BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a job. `error` ended it early, as did ctrl-C if `interrupted`."""
+
+    job: Job
+    program: Program
+    result: Result
+    error: XdpBatchError | None = None
+    interrupted: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+
+def run(job: Job, progress: bool = False) -> Done:
+    """Do it. Raises XdpBatchError for what prevents the start."""
+    obj = elf.load(job.path)
+    program = the_program(obj, job.name, job.section)
+    instance = Instance(obj)
+    entry = instance.entry(program, job.backend, job.layout)
+    error: XdpBatchError | None = None
+    interrupted = False
+    with ExitStack() as stack:
+        writer = None
+        if job.write:
+            writer = CaptureWriter(job.write, job.batch_size)
+        session = _session(job, writer)
+        stack.callback(session.source.close)
+        tell = stack.enter_context(_bar(job.count)) if progress else None
+        try:
+            session.run(entry.address, single=_single(job), count=job.count, progress=tell)
+        except XdpBatchError as caught:
+            error = caught
+        except KeyboardInterrupt:
+            interrupted = True
+        if writer:
+            try:
+                writer.close()
+            except XdpBatchError as caught:
+                error = error or caught
+        check = getattr(entry, "check", None)
+        if check:
+            check()
+        return Done(job, program, session.result(), error, interrupted)
+
+
+def measure_baseline(job: Job) -> str:
+    """One line: batched against one by one over the same packets, in turns, with fresh maps.
+
+    Only native code is measured, without writing a capture; the times are of the whole poll
+    (receive, run, act), reading a capture included.
+    """
+    job = replace(job, write=None)
+    if job.backend not in NATIVE or job.read == "-":
+        why = "standard input is read once" if job.read == "-" else "the backend is a judge"
+        return f"batched against one by one: not measured ({why})"
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(ROUNDS):
+        for single in (True, False):
+            result = run(replace(job, single=single)).result
+            times[single].append(result.ns_per_packet)
+    single_ns, batch_ns = (statistics.median(times[kind]) for kind in (True, False))
+    spread = ", ".join(
+        f"{name} {statistics.median(t):.1f} ({min(t):.1f} to {max(t):.1f})"
+        for name, t in (("one by one", times[True]), (f"batch {job.batch_size}", times[False]))
+    )
+    said = f"ns per packet, median of {ROUNDS} in turns (min to max): {spread}"
+    apart = max(times[False]) < min(times[True]) or max(times[True]) < min(times[False])
+    if not apart:
+        return f"batching bought nothing that the noise of this run does not cover; {said}"
+    return f"batching bought {100 * (single_ns / batch_ns - 1):+.0f} % packets per second; {said}"
+
+
+def source_of(job: Job) -> MakePort:
+    """How to make the port that the job's packets come from."""
+    if job.read is not None:
+        from xdpbatch.ports.capture import CapturePort
+
+        origin = job.read
+        return lambda umem, ifindex, ring: CapturePort(umem, origin, ifindex, ring)
+    from xdpbatch.ports.synthetic import SyntheticPort
+
+    spec = job.synth or ""
+    return lambda umem, ifindex, ring: SyntheticPort(umem, spec, ifindex, ring)
+
+
+def no_source() -> XdpBatchError:
+    """The error for a command that was not told where packets come from."""
+    return XdpBatchError.of(
+        "usage",
+        "say where packets come from",
+        suggestion="one of -r IN.pcap (`-` for stdin) and --synth udp,size=64,flows=1000",
+    )
+
+
+def _single(job: Job) -> bool:
+    return job.layout is Layout.SINGLE
+
+
+def _session(job: Job, writer: CaptureWriter | None) -> Session:
+    return Session(
+        source_of(job),
+        batch_size=1 if job.single and not _single(job) else job.batch_size,
+        targets=range(1, job.targets + 1),
+        seed=job.seed,
+        writer=writer,
+    )
+
+
+class _bar:  # noqa: N801
+    """A progress bar on stderr; entering gives what is told the packets done."""
+
+    def __init__(self, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.completed:>14,.0f} packets"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("run", total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._progress.start()
+        return lambda done: self._progress.update(self._task, completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
