@@ -29,7 +29,15 @@ def declare(b: ir.IRBuilder, name: str, result: ir.Type, *params: ir.Type) -> ir
 
 
 def pointer(b: ir.IRBuilder, address: ir.Value) -> ir.Value:
-    """An address in a register, as something to load from."""
+    """An address in a register, as something to load from.
+
+    base + constant becomes a getelementptr: after inlining LLVM then sees that it is the base's
+    object, such as a key on the program's stack, which it does not see through an addition.
+    """
+    if isinstance(address, ir.Instruction) and address.opname == "add":
+        base, offset = address.operands
+        if isinstance(offset, ir.Constant):
+            return b.gep(b.inttoptr(base, PTR), [offset], source_etype=I8)
     return b.inttoptr(address, PTR)
 
 
