@@ -1,7 +1,7 @@
 """Instructions as text, in the syntax of the kernel's verifier log.
 
-Analogous to kernel/bpf/disasm.c. Every line can be assembled again (see `asm`), except calls of
-this runtime's own functions. An instruction whose reserved fields are not 0 is shown raw.
+Analogous to kernel/bpf/disasm.c. Every line can be assembled again (see `asm`), except what only
+rewrites make: calls of this runtime's own functions, and addresses of places in a map. An instruction whose reserved fields are not 0 is shown raw.
 """
 
 from __future__ import annotations
@@ -153,6 +153,8 @@ def _wide(insn: Insn, distance: int | None) -> str | None:
         return None
     if insn.src == PSEUDO_MAP_VALUE:
         return f"{dst} = map_value[{insn.ref}+{insn.imm}] ll"
+    if insn.src == PSEUDO_MAP_FD and insn.imm:
+        return f"{dst} = map[{insn.ref}]+{insn.imm} ll"
     if insn.src in (PSEUDO_MAP_FD, PSEUDO_BTF_ID) and insn.imm == 0:
         return f"{dst} = {'map' if insn.src == PSEUDO_MAP_FD else 'ksym'}[{insn.ref}] ll"
     return None
