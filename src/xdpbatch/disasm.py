@@ -1,7 +1,8 @@
 """Instructions as text, in the syntax of the kernel's verifier log.
 
 Analogous to kernel/bpf/disasm.c. Every line can be assembled again (see `asm`), except what only
-rewrites make: calls of this runtime's own functions, and addresses of places in a map. An instruction whose reserved fields are not 0 is shown raw.
+rewrites make: calls of this runtime's own functions, and addresses of places in a map. An
+instruction whose reserved fields are not 0 is shown raw.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Case:
 
 def cases() -> Iterator[Case]:
     for path in sorted((Path(__file__).parent / "rewrite").glob("*.bpf")):
-        case, part = None, []
+        case: Case | None = None
+        part: list[str] = []
         for line in path.read_text().splitlines():
             if found := re.fullmatch(r";; case ([\w-]+)", line):
                 if case is not None:
