@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -23,7 +23,7 @@ from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import UnsupportedError
 from xdpbatch.interp import Interpreter
 from xdpbatch.isa import CALL, HELPER_CALL, MASK32
-from xdpbatch.maps import SIZEOF_HEADER, Map, address_in, round_up
+from xdpbatch.maps import CPUS, SIZEOF_HEADER, Map, address_in, round_up
 from xdpbatch.program import MapSpec, Object, Program
 from xdpbatch.rewrite import Layout
 from xdpbatch.runtime import NATIVE, Instance, Stages
@@ -37,6 +37,7 @@ CLOCKS = ("ktime_get_ns", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get
           "jiffies64")  # fmt: skip
 NOT_OURS = (*CLOCKS, "get_prandom_u32")  # what the kernel answers cannot be foreseen
 ARRAYS = (MapNumber.ARRAY, MapNumber.PERCPU_ARRAY)
+PER_CPU = (MapNumber.PERCPU_ARRAY, MapNumber.PERCPU_HASH, MapNumber.LRU_PERCPU_HASH)
 COMPARED = frozenset(
     {MapNumber.HASH, MapNumber.ARRAY, MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY}
     | {MapNumber.LRU_HASH, MapNumber.LRU_PERCPU_HASH, MapNumber.LPM_TRIE}
@@ -81,6 +82,14 @@ class Side(ABC):
     """One way to run the object's program, with maps of its own."""
 
     name: str
+    maps: Mapping[str, MutableMapping[bytes, bytes]]
+    cpus: int  # copies of a per-CPU value that user space writes
+
+    def put(self, spec: MapSpec, key: bytes, value: bytes) -> None:
+        """Write an element from user space; of a per-CPU map the same value for every CPU."""
+        if spec.type in PER_CPU:
+            value = value.ljust(round_up(spec.value_size, 8), b"\0") * self.cpus
+        self.maps[spec.name][key] = value
 
     @abstractmethod
     def run(self, packets: Sequence[bytes]) -> list[Outcome]:
@@ -96,6 +105,7 @@ class _Ours(Side):
 
     def __init__(self, instance: Instance, capacity: int, clock: int) -> None:
         self.instance = instance
+        self.maps, self.cpus = instance.maps, CPUS
         self.bench = Bench(capacity, clock)
 
     def run(self, packets: Sequence[bytes]) -> list[Outcome]:
@@ -166,11 +176,13 @@ class Batched(_Ours):
 class InKernel(Side):
     """The running kernel."""
 
-    def __init__(self, obj: Object, program: Program) -> None:
-        from xdpbatch.sys.kernel import KernelObject
+    name = "kernel"
 
-        self.name = "kernel"
+    def __init__(self, obj: Object, program: Program) -> None:
+        from xdpbatch.sys.kernel import KernelObject, possible_cpus
+
         self.kernel = KernelObject(obj)
+        self.maps, self.cpus = self.kernel.maps, possible_cpus()
         self.program = self.kernel.program(program.name)
 
     def run(self, packets: Sequence[bytes]) -> list[Outcome]:
@@ -213,11 +225,13 @@ def compare(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     backend: str = "llvm",
     clock: int = 0,
+    entries: Mapping[str, Contents] | None = None,
 ) -> Report:
     """Run `packets` through `backend` in every batch size and through each side of `against`.
 
-    `name` is the program (default: the object's only one). `clock` is a fixed time in nanoseconds
-    for every side but the kernel's. Stops at the first difference.
+    `name` is the program (default: the object's first). `clock` is a fixed time in nanoseconds
+    for every side but the kernel's. `entries` are elements, by map, that each side starts with.
+    Stops at the first difference.
     """
     program = obj.programs[name] if name else next(iter(obj.programs.values()))
     report = Report()
@@ -239,9 +253,13 @@ def compare(
     for size in batch_sizes:
         sides.append(Batched(Instance(obj, stages), program, backend, size, clock))
     report.sides = [one.name for one in sides]
+    for map_name, elements in (entries or {}).items():
+        for one in sides:
+            for key, value in elements.items():
+                one.put(obj.maps[map_name], key, value)
     rest = _comparable(packets, report, kernel)
     while report.difference is None and (chunk := list(islice(rest, CHUNK))):
-        report.difference = _first_difference(sides, chunk, report.packets)
+        report.difference = first_difference(sides, chunk, report.packets)
         report.packets += len(chunk)
     if report.difference is None:
         trusted = [side for side in sides if not (foreign and side.name == "kernel")]
@@ -293,9 +311,7 @@ def _comparable(packets: Iterable[bytes], report: Report, kernel: bool) -> Itera
         report.skipped[reason] = report.skipped.get(reason, 0) + 1
 
 
-def _first_difference(
-    sides: Sequence[Side], chunk: Sequence[bytes], done: int
-) -> Difference | None:
+def first_difference(sides: Sequence[Side], chunk: Sequence[bytes], done: int) -> Difference | None:
     """Run the chunk on every side; the first packet where one differs from the first side."""
     columns = [side.run(chunk) for side in sides]
     for i, row in enumerate(zip(*columns, strict=True)):
