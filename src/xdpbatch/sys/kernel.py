@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 from xdpbatch.data import buff as xdp
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import Diagnostic, UnsupportedError, VerifierError
-from xdpbatch.isa import LD_IMM64, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, Insn, encode
+from xdpbatch.isa import (
+    JA,
+    LD_IMM64,
+    PREFETCH,
+    PSEUDO_MAP_FD,
+    PSEUDO_MAP_VALUE,
+    Insn,
+    encode,
+)
 from xdpbatch.mem import load32, load64, store64
 from xdpbatch.program import Attach, MapSpec, Object, Program
 from xdpbatch.sys import bpf
@@ -242,7 +250,9 @@ class KernelProgram:
 
 
 def _relocated(insn: Insn, maps: Mapping[str, KernelMap]) -> Insn:
-    """The instruction with a map's file descriptor in place of its name."""
+    """The instruction with a map's file descriptor in place of its name; no hints for Linux."""
+    if insn.op == PREFETCH:
+        return Insn(JA)  # to the next instruction
     if insn.ref is None:
         return insn
     if insn.op == LD_IMM64 and insn.src == PSEUDO_MAP_FD:

@@ -110,6 +110,12 @@ def wide(f: Function) -> None:
     f.emit(f"r{f.scalar()} = {f.draw(st.sampled_from(WIDE) | st.integers(0, 2**64 - 1)):#x} ll")
 
 
+def hint(f: Function) -> None:
+    """A prefetch of anything: it has no effect."""
+    base = f.draw(st.sampled_from((*SCALARS, "6", "10")))
+    f.emit(f"prefetch(r{base} {f.draw(st.sampled_from((0, 8, -64, 4096))):+d})")
+
+
 def spill(f: Function) -> None:
     """Store to a stack slot, or to an aligned part of it."""
     bits, slot = f.draw(BITS), f.draw(st.integers(1, SLOTS))
@@ -282,7 +288,7 @@ def call(f: Function) -> None:
         f.emit(f"call {callee}", f"r{f.scalar()} = r0")
 
 
-SIMPLE = (alu, alu, shift, unary, wide, spill, fill, stack_atomic, packet, packet, context)
+SIMPLE = (alu, alu, shift, unary, wide, hint, spill, fill, stack_atomic, packet, packet, context)
 STATEMENTS = (*SIMPLE, lookup, lookup, update, delete, adjust, redirect, early_exit, call)
 
 
