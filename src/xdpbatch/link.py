@@ -54,11 +54,11 @@ class Function:
 
     name: str
     key: Key
-    is_global: bool
     insns: list[Insn]
     refs: dict[int, Key] = field(default_factory=dict)
     lines: dict[int, LineInfo] = field(default_factory=dict)
     btf_id: int = 0
+    is_global: bool = False  # without BTF every function is static to the kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Linker:
                 f"{symbol.name} does not end in exit or a jump",
                 where=where,
             )
-        function = Function(symbol.name, (section.index, symbol.value), symbol.is_global, insns)
+        function = Function(symbol.name, (section.index, symbol.value), insns)
         index_of = {slot: i for i, slot in enumerate(slot_of(insns)[:-1])}
         for slot, imm in calls.items():
             self._call(function, section, index_of[slot], slot, imm)
@@ -270,7 +270,7 @@ class Linker:
             if offset in lines:
                 function.lines[index] = lines[offset]
         function.btf_id = ext.funcs.get(section.name, {}).get(symbol.value, 0)
-        function.is_global = function.is_global and bool(function.btf_id)
+        function.is_global = symbol.is_global and function.btf_id != 0
 
 
 def _functions(elf: ElfFile, section: Section) -> dict[int, Symbol]:
