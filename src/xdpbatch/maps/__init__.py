@@ -19,6 +19,7 @@ import os
 import pkgutil
 from abc import ABC
 from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
 from functools import cache
 from weakref import WeakValueDictionary
 
@@ -26,7 +27,7 @@ from xdpbatch.data.layout import Layout, address_of, aligned, allocate, bytes_at
 from xdpbatch.errors import Diagnostic, MapError, UnsupportedError
 from xdpbatch.mem import load32, signed, store32, store64
 from xdpbatch.native import Native
-from xdpbatch.program import MapSpec
+from xdpbatch.program import Attach, MapSpec
 from xdpbatch.uapi import (
     BPF_ANY,
     BPF_F_RDONLY,
@@ -143,6 +144,10 @@ class MapType(ABC):
         """BPF_MAP_DELETE_ELEM: 0 or -errno."""
         return m.call(self.delete, key=key)
 
+    def records(self, m: Map) -> Iterator[bytes]:
+        """Take what programs have written to user space; MapError if they cannot."""
+        raise m.error(ENOTSUPP, "reading records")
+
 
 def round_up(n: int, multiple: int) -> int:
     """The next multiple of a power of two."""
@@ -203,6 +208,25 @@ def address_in(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramEntry:
+    """A program that entries of maps can name by its id: what a program's fd is to bpf(2)."""
+
+    id: int
+    address: int  # of its native SINGLE layout; must stay valid as long as any map has the entry
+    attach: Attach
+
+
+programs: dict[int, ProgramEntry] = {}
+
+
+def add_program(address: int, attach: Attach = Attach.XDP) -> ProgramEntry:
+    """Give a compiled program an id, to be put into prog arrays, devmaps and cpumaps."""
+    entry = ProgramEntry(next(_ids), address, attach)
+    programs[entry.id] = entry
+    return entry
+
+
 by_id: WeakValueDictionary[int, Map] = WeakValueDictionary()
 
 
@@ -229,6 +253,8 @@ class Map(MutableMapping[bytes, bytes]):
         self.address = address_of(self._block)
         self.id = next(_ids)
         self.frozen = False
+        self._held: dict[bytes, Map] = {}  # inner maps by key
+        self._retired: list[Map] = []
         fields = (spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.type, self.id)
         for i, field in enumerate(fields):
             store32(self.address + 4 * i, field)
@@ -254,6 +280,38 @@ class Map(MutableMapping[bytes, bytes]):
         self._sized("key", key, self.spec.key_size)
         self._sized("value", value, self.kind.user_size(self.spec))
         self._checked("update", self.kind.write(self, address_in(key), value, flags))
+
+    def take(self, key: bytes = b"") -> bytes:
+        """BPF_MAP_LOOKUP_AND_DELETE_ELEM; of a queue or stack the next one. KeyError if none."""
+        if self.frozen or self.spec.flags & (BPF_F_RDONLY | BPF_F_WRONLY):
+            raise self.error(errno.EPERM, "lookup_and_delete")
+        if self.kind.pop is None:
+            value = self[key]
+            del self[key]
+            return value
+        value = bytes(self.spec.value_size)
+        if self.call(self.kind.pop, value=address_in(value)):
+            raise KeyError(key)
+        return value
+
+    def records(self) -> Iterator[bytes]:
+        """Take the records that programs have written so far: of a ring buffer or perf array."""
+        return self.kind.records(self)
+
+    def hold(self, key: bytes, inner: Map) -> None:
+        """Keep an inner map alive. One that it replaces lives until `reclaim`, for a program that
+        is running may use it."""
+        if key in self._held:
+            self._retired.append(self._held[key])
+        self._held[key] = inner
+
+    def reclaim(self) -> None:
+        """Let go of inner maps that were replaced; no program may be running."""
+        self._retired.clear()
+
+    def freeze(self) -> None:
+        """BPF_MAP_FREEZE: no more changes from user space."""
+        self.frozen = True
 
     def __getitem__(self, key: bytes) -> bytes:
         if self.spec.flags & BPF_F_WRONLY:
