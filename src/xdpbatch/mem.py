@@ -221,6 +221,12 @@ def call2(function: int, a: int, b: int) -> int:
 
 
 @intrinsic
+def call6(function: int, a: int, b: int, c: int, d: int, e: int, f: int) -> int:
+    """Call native code at an address with six 64-bit arguments: a function of the C library."""
+    return int(ctypes.CFUNCTYPE(_C64, *[_C64] * 6)(function)(a, b, c, d, e, f))
+
+
+@intrinsic
 def clock_ns(which: int) -> int:
     """clock_gettime(which) in nanoseconds, by the C library."""
     return time.clock_gettime_ns(which)

@@ -176,5 +176,6 @@ EMIT: dict[str, Emit] = {
     "relax": _relax,
     "call1": _call,
     "call2": _call,
+    "call6": _call,
     "clock_ns": _clock_ns,
 }
