@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from compiled import compile_text, compiler
+from test_elf_compiled import DATA, MAPS
 
 from xdpbatch import cc, elf, examples
 from xdpbatch.program import Object
 from xdpbatch.sys.kernel import KernelObject
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from compiled import compile_text, compiler
-from test_elf_compiled import DATA, MAPS
 
 __all__ = ["compiler"]
 
