@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 from xdpbatch.errors import CaptureError
 
 _GZIP = b"\x1f\x8b"
+_HEAD = 8192  # bytes that telling gzip apart may have read
 
 
 class Source:
@@ -28,16 +29,21 @@ class Source:
             self._raw = _open(origin)
             self._buffered = io.BufferedReader(cast(io.RawIOBase, self._raw))
             is_gzip = self._buffered.peek(2)[:2] == _GZIP
+            self._head = b"" if is_gzip else self._buffered.read1(_HEAD)
         except OSError as error:
             raise self._unreadable(error) from None
-        self._stream: io.BufferedIOBase = self._buffered
-        if is_gzip:
-            self._stream = cast(io.BufferedIOBase, gzip.GzipFile(fileobj=self._buffered))
+        self._gzip = gzip.GzipFile(fileobj=self._buffered) if is_gzip else None
 
     def read_into(self, memory: memoryview) -> int:
         """What is there now, at least one byte, or 0 at the end. Raises CaptureError."""
+        if self._head:
+            n = min(len(self._head), len(memory))
+            memory[:n] = self._head[:n]
+            self._head = self._head[n:]
+            return n
         try:
-            return self._stream.readinto1(memory)
+            # Not through the BufferedReader: it would wait for a full buffer.
+            return self._gzip.readinto1(memory) if self._gzip else _read(self._raw, memory)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CaptureError.of(
                 "capture-damaged",
@@ -69,3 +75,7 @@ def _open(origin: str | BinaryIO) -> BinaryIO:
     if origin == "-":
         return cast(BinaryIO, getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
     return open(origin, "rb", buffering=0)
+
+
+def _read(raw: BinaryIO, memory: memoryview) -> int:
+    return cast(io.RawIOBase, raw).readinto(memory) or 0
