@@ -226,12 +226,13 @@ def compare(
     backend: str = "llvm",
     clock: int = 0,
     entries: Mapping[str, Contents] | None = None,
+    stages: dict[str, Stages] | None = None,
 ) -> Report:
     """Run `packets` through `backend` in every batch size and through each side of `against`.
 
     `name` is the program (default: the object's first). `clock` is a fixed time in nanoseconds
     for every side but the kernel's. `entries` are elements, by map, that each side starts with.
-    Stops at the first difference.
+    `stages` keeps the verified program for a next comparison. Stops at the first difference.
     """
     program = obj.programs[name] if name else next(iter(obj.programs.values()))
     report = Report()
@@ -248,7 +249,7 @@ def compare(
         for spec in obj.maps.values()
         if spec.type not in COMPARED
     ]
-    stages: dict[str, Stages] = {}
+    stages = {} if stages is None else stages
     sides = [side(one, obj, program, backend, clock, stages) for one in against]
     for size in batch_sizes:
         sides.append(Batched(Instance(obj, stages), program, backend, size, clock))
