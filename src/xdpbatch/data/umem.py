@@ -82,20 +82,26 @@ def take(umem: int) -> int:
 
 
 class Umem:
-    """Frames for our own ports: `address` is its UMEM. Ports of one thread share one Umem."""
+    """Frames for ports: `address` is its UMEM. Ports of one thread share one Umem.
 
-    def __init__(self, frames: int) -> None:
+    `aligned_chunks`: one frame per page and aligned chunks, which zero-copy drivers want.
+    """
+
+    def __init__(self, frames: int, aligned_chunks: bool = False) -> None:
         self.frames = frames
-        size = frames * STRIDE
-        self.area = allocate(max(size, HUGE_PAGE))[:size].reshape(frames, STRIDE)
+        stride = PAGE_FRAME if aligned_chunks else STRIDE
+        size = frames * stride
+        self.area = allocate(max(size, HUGE_PAGE))[:size].reshape(frames, stride)
         self.area[:, HARD_END:] = _GUARD
         self.stack = aligned(8 * frames).view("<u8")
-        self.stack[:] = np.arange(frames, dtype="<u8")[::-1] * STRIDE
+        self.stack[:] = np.arange(frames, dtype="<u8")[::-1] * np.uint64(stride)
         self._memory = aligned(SIZEOF_UMEM)
         self.address = address_of(self._memory)
         words = UMEM.at(self.address)
         words["area"], words["size"] = address_of(self.area), size
-        words["mask"], words["shift"] = UNALIGNED_MASK, UNALIGNED_SHIFT
+        self.unaligned = not aligned_chunks
+        words["mask"] = UNALIGNED_MASK if self.unaligned else (1 << 64) - PAGE_FRAME
+        words["shift"] = UNALIGNED_SHIFT if self.unaligned else 0
         words["stack"], words["free"], words["frames"] = address_of(self.stack), frames, frames
 
     @property
