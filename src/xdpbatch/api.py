@@ -14,9 +14,9 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsBytes
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,6 @@ from xdpbatch.rewrite import Layout
 from xdpbatch.runtime import Instance, the_program
 from xdpbatch.test_run import Bench
 from xdpbatch.verify import Verified, verify
-
-Packets = Iterable[SupportsBytes | Buffer] | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,11 @@ class Runnable:
         signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self._call = signature(self.entry.address)
 
-    def run(self, packets: Packets) -> Results:
+    def run(self, packets: Any) -> Results:
         """Run packets in order, `batch_size` at a time.
+
+        `packets` is an iterable of what bytes() takes (bytes, numpy arrays, scapy packets), or the
+        path of a capture.
 
         Raises XdpBatchError for a packet that is not 14 to 3520 bytes long (what
         BPF_PROG_TEST_RUN takes in one buffer); packets of a capture that cannot be run are left
@@ -160,7 +161,7 @@ def load(path: str | os.PathLike[str]) -> Collection:
     return Collection(path)
 
 
-def _as_bytes(packets: Packets) -> Iterator[bytes]:
+def _as_bytes(packets: Any) -> Iterator[bytes]:
     if isinstance(packets, str | os.PathLike):
         from xdpbatch.packets import Capture
 

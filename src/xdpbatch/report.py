@@ -1,4 +1,4 @@
-"""How a run is reported: a table for people, one object for programs. Both say what was in force."""
+"""How a run is reported: a table for people, one object for programs, saying what was in force."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ know who executes the program.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -17,14 +16,17 @@ from typing import Protocol
 
 from xdpbatch.errors import ObjectError, UnsupportedError
 from xdpbatch.interp import Interpreter
-from xdpbatch.maps import Map, map_types
+from xdpbatch.maps import Map, add_program, map_types
 from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout, Xlated, xlate
 from xdpbatch.rewrite.batch import batch
+from xdpbatch.uapi import MapNumber
 from xdpbatch.verify import Verified, verify
 
 NATIVE = ("llvm", "x86")
+_NOT_NATIVE = 1 << 61  # "addresses" of programs that only the interpreter can run
 BACKENDS = (*NATIVE, "interp", "kernel")
+TAIL_TARGET = 1 << 62  # from here on up are the interpreter's tail call targets: no code is there
 
 
 class Entry(Protocol):
@@ -87,8 +89,7 @@ def the_program(obj: Object, name: str | None = None, section: str | None = None
     return found[0]
 
 
-def _listed(programs: object) -> str:
-    assert hasattr(programs, "__iter__")
+def _listed(programs: Iterable[Program]) -> str:
     return ", ".join(f"{p.name} (section {p.section})" for p in programs)
 
 
@@ -105,6 +106,9 @@ class Instance:
         self.maps = {n: Map(spec) for n, spec in obj.maps.items() if spec.type in known}
         self._stages: dict[str, Stages] = {} if stages is None else stages
         self._entries: dict[tuple[str, str, Layout], Entry] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+        self._interpreted: dict[int, Program] = {}
+        self._fill_maps_of_maps()
 
     @cached_property
     def addresses(self) -> Mapping[str, int]:
@@ -118,31 +122,95 @@ class Instance:
         return self._stages[program.name]
 
     def entry(self, program: Program, backend: str, layout: Layout) -> Entry:
-        """The program as a C function of that layout, run by that backend."""
+        """The program as a C function of that layout, run by that backend.
+
+        The programs that its prog arrays hold from the start are made with it: by the same native
+        backend, or for the interpreter. An Instance serves native backends or the interpreter.
+        """
         key = (program.name, backend, layout)
         if key not in self._entries:
             self._entries[key] = self._make(program, backend, layout)
+            self._fill_prog_arrays(program, backend)
         return self._entries[key]
+
+    def interpreter(self, program: Program) -> Interpreter:
+        """The program in the interpreter; it is not verified first."""
+        self._fill_prog_arrays(program, "interp")
+        return Interpreter(program, self.maps, self._interpreted)
+
+    def _fill_prog_arrays(self, program: Program, backend: str) -> None:
+        """The initial entries of the prog arrays that the program uses, and so on from there."""
+        for name in {insn.ref for insn in program.insns if insn.ref in self.maps}:
+            spec = self.object.maps[name]
+            if spec.type != MapNumber.PROG_ARRAY or name in self._filled:
+                continue
+            self._filled.add(name)
+            for key, target in spec.values.items():
+                address = self._tail_address(self.object.programs[target], backend)
+                entry = add_program(address, self.object.programs[target].attach)
+                weakref.finalize(self, programs.pop, entry.id, None)
+                self._put(name, key, entry.id)
+
+    def _tail_address(self, program: Program, backend: str) -> int:
+        """What a tail call to the program goes to: code, or a number for the interpreter."""
+        if backend in NATIVE:
+            return self.entry(program, backend, Layout.SINGLE).address
+        self._fill_prog_arrays(program, backend)
+        address = TAIL_TARGET + len(self._interpreted)
+        self._interpreted[address] = program
+        return address
+
+    def program_id(self, program: Program, backend: str = "llvm") -> int:
+        """What a prog array's value must be so that tail calls go to `program`."""
+        key = (program.name, backend)
+        if key not in self._ids:
+            if backend in NATIVE:
+                address = self.entry(program, backend, Layout.SINGLE).address
+            else:
+                address = _NOT_NATIVE + len(self._interpreted)
+                self._interpreted[address] = program
+            self._ids[key] = add_program(address, program.attach).id
+            self._fill_prog_arrays(program, backend)
+        return self._ids[key]
 
     def _make(self, program: Program, backend: str, layout: Layout) -> Entry:
         if backend in NATIVE:
             compiled: Entry = import_module(f"xdpbatch.jit.{backend}").compile(
                 self.stages(program).laid_out(layout), self.addresses
             )
+            self._fill_prog_arrays(program, backend)
             return compiled
         from xdpbatch.callback import PerPacket
 
         if layout is not Layout.BATCH:
             raise UnsupportedError.of(
-                "layout", f"backend {backend} has no layout {layout.value}",
+                "layout",
+                f"backend {backend} has no layout {layout.value}",
                 suggestion="use --backend llvm",
-            )  # fmt: skip
+            )
         return PerPacket(self._judge(program, backend))
 
     def _judge(self, program: Program, backend: str) -> Callable[[int], int]:
         if backend == "interp":
-            verify(program)
-            return Interpreter(program, self.maps).run
+            self.stages(program)
+            self._fill_prog_arrays(program, backend)
+            return Interpreter(program, self.maps, self._interpreted).run
         from xdpbatch.sys.kernel import KernelObject
 
         return KernelObject(self.object).program(program.name).run_buff
+
+    def _fill_maps_of_maps(self) -> None:
+        for name, spec in self.object.maps.items():
+            for key, value in spec.values.items():
+                if value in self.object.maps and name in self.maps:
+                    inner = self.maps[value].id.to_bytes(4, "little")
+                    self.maps[name].put(key.to_bytes(spec.key_size, "little"), inner)
+
+    def _fill_prog_arrays(self, program: Program, backend: str) -> None:
+        """Enter what the object says is in the prog arrays that `program` refers to."""
+        for name in {insn.ref for insn in program.insns if insn.ref in self.maps}:
+            for key, value in self.object.maps[name or ""].values.items():
+                target = self.object.programs.get(value)
+                if target is not None and (value, backend) not in self._ids:
+                    number = self.program_id(target, backend).to_bytes(4, "little")
+                    self.maps[name or ""].put(key.to_bytes(4, "little"), number)

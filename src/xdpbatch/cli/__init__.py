@@ -1,4 +1,4 @@
-"""The command line: `xdpbatch COMMAND`. A module cli/NAME.py with a function `command` is a command.
+"""The command line: `xdpbatch COMMAND`. A module cli/NAME.py with a `command` is a command.
 
 stdout is data, stderr is messages. Exit status: 0 done, 1 the answer is no (refused, differs),
 2 usage or unreadable input, 130 interrupted. Heavy modules are imported by the command that needs

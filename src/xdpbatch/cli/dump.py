@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from xdpbatch.cli.options import Backend, BackendName, ObjectFile, ProgName, Section
 
 
-class Stage(str, Enum):
+class Stage(StrEnum):
     """What to show."""
 
     raw = "raw"
@@ -20,7 +20,7 @@ class Stage(str, Enum):
     jited = "jited"
 
 
-class LayoutName(str, Enum):
+class LayoutName(StrEnum):
     """How the program is called."""
 
     single = "single"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-class BackendName(str, Enum):
+class BackendName(StrEnum):
     """How the program is executed."""
 
     llvm = "llvm"

@@ -51,8 +51,8 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Run a program over packets, batched, as native code. No root, no kernel."""
-    from xdpbatch.report import report
     from xdpbatch.job import Job, measure_baseline, no_source, run
+    from xdpbatch.report import report
 
     if (read is None) == (synth is None):
         raise no_source()

@@ -26,7 +26,8 @@ def command(
     from xdpbatch.runtime import select
     from xdpbatch.verify import verify
 
-    status, results = 0, []
+    status = 0
+    results: list[dict[str, object]] = []
     for path in objects:
         try:
             programs = select(elf.load(path), prog_name, section)
@@ -36,7 +37,8 @@ def command(
             results.append({"object": str(path), "accepted": False, "error": str(error)})
             continue
         for program in programs:
-            result = {"object": str(path), "program": program.name, "section": program.section}
+            result: dict[str, object] = {"object": str(path), "program": program.name}
+            result["section"] = program.section
             try:
                 verified = verify(program)
             except VerifierError as error:
