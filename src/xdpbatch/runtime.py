@@ -20,13 +20,11 @@ from xdpbatch.maps import Map, add_program, map_types
 from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout, Xlated, xlate
 from xdpbatch.rewrite.batch import batch
-from xdpbatch.uapi import MapNumber
 from xdpbatch.verify import Verified, verify
 
 NATIVE = ("llvm", "x86")
 _NOT_NATIVE = 1 << 61  # "addresses" of programs that only the interpreter can run
 BACKENDS = (*NATIVE, "interp", "kernel")
-TAIL_TARGET = 1 << 62  # from here on up are the interpreter's tail call targets: no code is there
 
 
 class Entry(Protocol):
@@ -107,7 +105,9 @@ class Instance:
         self._stages: dict[str, Stages] = {} if stages is None else stages
         self._entries: dict[tuple[str, str, Layout], Entry] = {}
         self._ids: dict[tuple[str, str], int] = {}
+        self._filled: set[tuple[str, str]] = set()
         self._interpreted: dict[int, Program] = {}
+        self._filled: set[tuple[str | None, str]] = set()  # prog arrays, by backend
         self._fill_maps_of_maps()
 
     @cached_property
@@ -138,28 +138,6 @@ class Instance:
         self._fill_prog_arrays(program, "interp")
         return Interpreter(program, self.maps, self._interpreted)
 
-    def _fill_prog_arrays(self, program: Program, backend: str) -> None:
-        """The initial entries of the prog arrays that the program uses, and so on from there."""
-        for name in {insn.ref for insn in program.insns if insn.ref in self.maps}:
-            spec = self.object.maps[name]
-            if spec.type != MapNumber.PROG_ARRAY or name in self._filled:
-                continue
-            self._filled.add(name)
-            for key, target in spec.values.items():
-                address = self._tail_address(self.object.programs[target], backend)
-                entry = add_program(address, self.object.programs[target].attach)
-                weakref.finalize(self, programs.pop, entry.id, None)
-                self._put(name, key, entry.id)
-
-    def _tail_address(self, program: Program, backend: str) -> int:
-        """What a tail call to the program goes to: code, or a number for the interpreter."""
-        if backend in NATIVE:
-            return self.entry(program, backend, Layout.SINGLE).address
-        self._fill_prog_arrays(program, backend)
-        address = TAIL_TARGET + len(self._interpreted)
-        self._interpreted[address] = program
-        return address
-
     def program_id(self, program: Program, backend: str = "llvm") -> int:
         """What a prog array's value must be so that tail calls go to `program`."""
         key = (program.name, backend)
@@ -169,7 +147,8 @@ class Instance:
             else:
                 address = _NOT_NATIVE + len(self._interpreted)
                 self._interpreted[address] = program
-            self._ids[key] = add_program(address, program.attach).id
+            # Making the entry may have come back here through a prog array that holds `program`.
+            self._ids.setdefault(key, add_program(address, program.attach).id)
             self._fill_prog_arrays(program, backend)
         return self._ids[key]
 
@@ -178,7 +157,6 @@ class Instance:
             compiled: Entry = import_module(f"xdpbatch.jit.{backend}").compile(
                 self.stages(program).laid_out(layout), self.addresses
             )
-            self._fill_prog_arrays(program, backend)
             return compiled
         from xdpbatch.callback import PerPacket
 
@@ -193,7 +171,6 @@ class Instance:
     def _judge(self, program: Program, backend: str) -> Callable[[int], int]:
         if backend == "interp":
             self.stages(program)
-            self._fill_prog_arrays(program, backend)
             return Interpreter(program, self.maps, self._interpreted).run
         from xdpbatch.sys.kernel import KernelObject
 
@@ -207,10 +184,14 @@ class Instance:
                     self.maps[name].put(key.to_bytes(spec.key_size, "little"), inner)
 
     def _fill_prog_arrays(self, program: Program, backend: str) -> None:
-        """Enter what the object says is in the prog arrays that `program` refers to."""
+        """Enter what the object says is in the prog arrays that `program` refers to, once."""
         for name in {insn.ref for insn in program.insns if insn.ref in self.maps}:
-            for key, value in self.object.maps[name or ""].values.items():
-                target = self.object.programs.get(value)
-                if target is not None and (value, backend) not in self._ids:
+            values = self.object.maps[name or ""].values
+            if (name, backend) in self._filled:
+                continue
+            self._filled.add((name, backend))  # before its programs, which may refer to it as well
+            for key, value in values.items():
+                if value in self.object.programs:
+                    target = self.object.programs[value]
                     number = self.program_id(target, backend).to_bytes(4, "little")
                     self.maps[name or ""].put(key.to_bytes(4, "little"), number)
