@@ -4,7 +4,6 @@ and the slides' layout, verdicts in the XdpBuff and in an array, with and withou
 from __future__ import annotations
 
 import ctypes
-import itertools
 import platform
 import random
 import struct
@@ -26,7 +25,9 @@ from xdpbatch.jit import x86
 from xdpbatch.jit.disasm import listing
 from xdpbatch.rewrite import Batched, Layout, Results, Xlated, xlate
 from xdpbatch.rewrite.batch import batch
-from xdpbatch.rewrite.poc import COUNT, poc
+from xdpbatch.rewrite.form import Form
+from xdpbatch.rewrite.poc import COUNT
+from xdpbatch.rewrite.results import collected
 from xdpbatch.runtime import Instance
 from xdpbatch.test_run import Bench, Outcome
 from xdpbatch.verify import verify
@@ -34,7 +35,12 @@ from xdpbatch.verify import verify
 CLOCK = 10**12
 OBJECTS = sorted(Path(examples.__file__).parent.glob("*.o"))
 XDPFILT = sorted(Path("/usr/lib").glob("*/bpf/xdpfilt_*.o"))
-FORMS = list(itertools.product((Layout.BATCH, Layout.POC), Results, (0, 4)))
+FORMS = [
+    Form(layout, results, prefetch, fixed=layout is Layout.POC)
+    for layout in (Layout.BATCH, Layout.POC)
+    for results in Results
+    for prefetch in (0, 4)
+]
 BACKENDS = ["llvm", "x86"] if platform.machine() == "x86_64" else ["llvm"]
 
 
@@ -53,10 +59,10 @@ def traffic(count: int) -> list[bytes]:
     return out
 
 
-def laid_out(xlated: Xlated, layout: Layout, results: Results, prefetch: int) -> Batched:
-    if layout is Layout.BATCH:
-        return batch(xlated, results=results, prefetch=prefetch)
-    return poc(xlated, fixed=True, results=results, prefetch=prefetch)
+def around(form: Form, xlated: Xlated) -> Batched:
+    batched = form.around(xlated)
+    assert isinstance(batched, Batched)
+    return batched
 
 
 def run(
@@ -80,7 +86,7 @@ def run(
     return out
 
 
-def check(path: Path, backend: str, forms: list[tuple[Layout, Results, int]]) -> None:
+def check(path: Path, backend: str, forms: list[Form]) -> None:
     """The object's program in each form, every time with fresh maps."""
     obj = elf.load(str(path))
     one = next(iter(obj.programs.values()))
@@ -92,7 +98,7 @@ def check(path: Path, backend: str, forms: list[tuple[Layout, Results, int]]) ->
     for form in forms:
         fresh = Interpreted(Instance(obj), one, CLOCK)
         addresses = fresh.instance.addresses
-        assert run(laid_out(xlated, *form), backend, packets, addresses) == wanted, form
+        assert run(around(form, xlated), backend, packets, addresses) == wanted, form
         for spec in specs:
             assert fresh.contents(spec) == reference.contents(spec), (form, spec.name)
 
@@ -162,6 +168,37 @@ def test_the_array_is_the_second_argument() -> None:
     assert lines[:2] == ["*(u64 *)(r10 - 24) = r2", "r2 = r3"]
     assert "*(u32 *)(r3 + 0) = r0" in lines
     assert "*(u32 *)(r1 + 48) = r0" not in lines
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_array_collected_into_the_buffs_is_the_first_design(backend: str) -> None:
+    one = program(LENGTH)
+    xlated = Xlated(one, one.insns, one.subprogs, (0,))
+    compiler = import_module(f"xdpbatch.jit.{backend}")
+    inner = compiler.compile(batch(xlated, results=Results.ARRAY), {})
+    array = np.zeros(COUNT, np.uint32)
+    outer = compiler.compile(collected(inner.address, address_of(array)), {})
+    kind = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+    packets, bench = traffic(COUNT), Bench(COUNT)
+    for n in (0, 1, 63, 64):
+        bench.fill(packets[:n])
+        bench.buffs["act"] = 77
+        assert kind(outer.address)(bench.address, n) == 0
+        wanted = [len(p) * (1 + (len(p) > 40)) for p in packets[:n]]
+        assert bench.buffs["act"].tolist() == wanted + [77] * (COUNT - n)
+
+
+def test_forms_that_do_not_exist_are_refused_and_all_have_a_name() -> None:
+    one = program("r0 = 1\nexit")
+    xlated = Xlated(one, one.insns, one.subprogs, (0,))
+    assert Form(Layout.SINGLE).around(xlated) is xlated
+    for form in (Form(Layout.SINGLE, prefetch=1), Form(Layout.BATCH, fixed=True)):
+        with pytest.raises(UnsupportedError, match="no-such-form"):
+            form.around(xlated)
+    assert str(Form()) == "batch"
+    assert str(Form(Layout.POC, Results.ARRAY, 4, fixed=True)) == (
+        "poc results=array prefetch=4 fixed"
+    )
 
 
 @pytest.mark.parametrize("ahead", [-1, 513])

@@ -9,8 +9,9 @@ passed to the program as an argument. Each is a few lines of BPF in the prologue
 
 from __future__ import annotations
 
-from xdpbatch.data.buff import ACT
-from xdpbatch.rewrite import Results
+from xdpbatch import asm
+from xdpbatch.data.buff import ACT, SIZEOF_XDP_BUFF
+from xdpbatch.rewrite import Layout, Results, Xlated
 
 SLOT = {Results.BUFF: 0, Results.ARRAY: 8}  # bytes of stack that the design takes
 
@@ -35,3 +36,32 @@ def put(results: Results, slot: int) -> str:
         r3 += 4
         *(u64 *)(r10 - {-slot}) = r3
     """
+
+
+def collected(program: int, array: int) -> Xlated:
+    """`u64 f(XdpBuff *buffs, u64 n)` around the code at address `program`, whose results go to the
+    array at address `array`: as a driver that keeps the array does, each is acted on after the
+    call, so it is copied to XdpBuff.act."""
+    text = f"""
+        r6 = r1
+        r7 = r2
+        r3 = r2
+        r2 = {array:#x} ll
+        r4 = {program:#x} ll
+        callx r4
+        r2 = {array:#x} ll
+        r7 *= 4
+        r7 += r2
+        again:
+        if r2 == r7 goto done
+        r0 = *(u32 *)(r2 + 0)
+        *(u32 *)(r6 + {ACT}) = r0
+        r2 += 4
+        r6 += {SIZEOF_XDP_BUFF}
+        goto again
+        done:
+        r0 = 0
+        exit
+    """
+    code = asm.program(text, "collect")
+    return Xlated(code, code.insns, code.subprogs, (0,), Layout.BATCH)
