@@ -21,7 +21,6 @@ from xdpbatch.callback import SIGNATURE
 from xdpbatch.data.buff import MAX_LINEAR
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import UnsupportedError
-from xdpbatch.interp import Interpreter
 from xdpbatch.isa import CALL, HELPER_CALL, MASK32
 from xdpbatch.maps import CPUS, SIZEOF_HEADER, Map, address_in, round_up
 from xdpbatch.program import MapSpec, Object, Program
@@ -133,7 +132,7 @@ class Interpreted(_Ours):
 
     def __init__(self, instance: Instance, program: Program, clock: int = 0) -> None:
         super().__init__(instance, CHUNK, clock)
-        self.machine = Interpreter(program, instance.maps)
+        self.machine = instance.interpreter(program)
 
     def batch(self, count: int) -> Iterator[Outcome]:
         for i in range(count):

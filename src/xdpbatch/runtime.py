@@ -105,7 +105,6 @@ class Instance:
         self._stages: dict[str, Stages] = {} if stages is None else stages
         self._entries: dict[tuple[str, str, Layout], Entry] = {}
         self._ids: dict[tuple[str, str], int] = {}
-        self._filled: set[tuple[str, str]] = set()
         self._interpreted: dict[int, Program] = {}
         self._filled: set[tuple[str | None, str]] = set()  # prog arrays, by backend
         self._fill_maps_of_maps()
@@ -171,7 +170,7 @@ class Instance:
     def _judge(self, program: Program, backend: str) -> Callable[[int], int]:
         if backend == "interp":
             self.stages(program)
-            return Interpreter(program, self.maps, self._interpreted).run
+            return self.interpreter(program).run
         from xdpbatch.sys.kernel import KernelObject
 
         return KernelObject(self.object).program(program.name).run_buff
