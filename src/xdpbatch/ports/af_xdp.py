@@ -204,7 +204,7 @@ class AfXdpPort:
         for field, function in {
             "sendto": libc.sendto,
             "recvfrom": libc.recvfrom,
-            "errno": libc.__errno_location,
+            "errno": libc["__errno_location"],
         }.items():
             self.state[field] = ctypes.cast(function, ctypes.c_void_p).value or 0
 

@@ -1,6 +1,6 @@
 """AF_XDP sockets: registered memory, the four rings mapped, binding to a queue, statistics.
 
-Analogous to libxdp's xsk.c. Source: include/uapi/linux/if_xdp.h, net/xdp/xsk.c. A socket goes through
+Analogous to libxdp's xsk.c. Source: include/uapi/linux/if_xdp.h, net/xdp/xsk.c. A socket's way:
 
     sock = Socket()
     sock.register(address, size, chunk_size)        # or none, and bind(shared=the owner)
