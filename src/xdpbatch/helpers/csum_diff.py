@@ -36,9 +36,14 @@ def csum_diff(source: int, source_size: int, to: int, to_size: int, seed: int) -
     to_size &= 0xFFFFFFFF
     if (source_size | to_size) & 3 != 0:
         return -EINVAL
-    total = partial(to, to_size, seed & 0xFFFFFFFF)
-    if source_size != 0:
-        total = add_folded(total, ~partial(source, source_size, 0) & 0xFFFFFFFF)
+    seed &= 0xFFFFFFFF
+    total = seed
+    if to_size != 0:
+        total = partial(to, to_size, seed)
+        if source_size != 0:
+            total = add_folded(total, ~partial(source, source_size, 0) & 0xFFFFFFFF)
+    elif source_size != 0:
+        total = ~partial(source, source_size, ~seed & 0xFFFFFFFF) & 0xFFFFFFFF
     total = (total & 0xFFFF) + (total >> 16)
     return (total & 0xFFFF) + (total >> 16)
 

@@ -1,4 +1,5 @@
-"""bpf_map_lookup_percpu_elem(map, key, cpu): the address of one CPU's value, or 0 (kernel/bpf/helpers.c)."""
+"""bpf_map_lookup_percpu_elem(map, key, cpu): the address of one CPU's value, or 0
+(kernel/bpf/helpers.c)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""bpf_ringbuf_discard(record, flags): give a reserved record up (kernel/bpf/ringbuf.c)."""
+"""bpf_ringbuf_discard(record, flags): give a reserved record up
+(kernel/bpf/ringbuf.c)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""bpf_ringbuf_submit(record, flags): give a reserved record to the reader (kernel/bpf/ringbuf.c)."""
+"""bpf_ringbuf_submit(record, flags): give a reserved record to the reader
+(kernel/bpf/ringbuf.c)."""
 
 from __future__ import annotations
 
