@@ -12,36 +12,39 @@ from xdpbatch.asm import assemble, program
 from xdpbatch.compare import BATCH_SIZES, compare
 from xdpbatch.isa import Class
 from xdpbatch.program import Object
+from xdpbatch.test_run import Outcome
 from xdpbatch.testing import generate
 from xdpbatch.verify import verify
 
 
-def agree(text: str, packets: list[bytes], count: int, *against: str) -> None:
-    """Fail with the first difference; the text can be pasted into a file test."""
-    note(text)
-    one = program(text, maps=generate.MAPS)
-    obj = Object("", {one.name: one}, one.maps)
+def agree(texts: list[str], packets: list[bytes], count: int, *against: str) -> None:
+    """Fail with the first difference; the texts can be pasted into a file test."""
+    obj = generate.as_object(*texts)
     report = compare(obj, islice(cycle(packets), count), against=against, batch_sizes=BATCH_SIZES)
     assert report.packets == count
-    assert report.difference is None, f"{report.difference}\n{text}"
+    whole = "\n\n".join(texts)
+    assert report.difference is None, f"{report.difference}\n{whole}"
 
 
-@given(generate.texts(), generate.packets())
-def test_backends_and_batch_sizes_agree(text: str, packets: list[bytes]) -> None:
-    agree(text, packets, 260, "interp", "single", "x86")
+PROGRAMS = st.lists(generate.texts(), min_size=1, max_size=3)
+
+
+@given(PROGRAMS, generate.packets())
+def test_backends_and_batch_sizes_agree(texts: list[str], packets: list[bytes]) -> None:
+    agree(texts, packets, 260, "interp", "single", "x86")
 
 
 @pytest.mark.kernel
-@given(generate.texts(), generate.packets())
-def test_the_kernel_agrees(text: str, packets: list[bytes]) -> None:
-    agree(text, packets, 70, "kernel", "interp", "single", "x86")
+@given(PROGRAMS, generate.packets())
+def test_the_kernel_agrees(texts: list[str], packets: list[bytes]) -> None:
+    agree(texts, packets, 70, "kernel", "interp", "single", "x86")
 
 
 @given(generate.texts(most=20))
 @settings(max_examples=settings().max_examples * 2)
 def test_generated_programs_are_accepted(text: str) -> None:
     note(text)
-    verify(program(text, maps=generate.MAPS))
+    verify(generate.as_object(text).programs["prog"])
 
 
 def test_the_generator_reaches_the_instruction_set() -> None:
@@ -88,7 +91,7 @@ def test_a_difference_is_found_and_said() -> None:
     honest = module.side("interp", obj, one)
     liar = module.side("single", obj, one)
     outcomes = liar.run([bytes(20)] * 8)
-    outcomes[5] = module.Outcome(1, bytes(20))
+    outcomes[5] = Outcome(1, bytes(20))
     liar.run = lambda packets: outcomes  # type: ignore[method-assign]
     found = module.first_difference([honest, liar], [bytes(20)] * 8, 100)
     assert found is not None
@@ -97,5 +100,3 @@ def test_a_difference_is_found_and_said() -> None:
         "  interp       XDP_PASS",
         "  llvm single  XDP_DROP",
     ]
-
-

@@ -13,14 +13,14 @@ Every function keeps to these rules, which is why any order of statements is saf
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from hypothesis import strategies as st
 
 from xdpbatch.asm import program
-from xdpbatch.program import MapSpec, Program
+from xdpbatch.program import MapSpec, Object
 from xdpbatch.uapi import MapNumber
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -32,6 +32,8 @@ MAPS = (
     MapSpec("copies", MapNumber.PERCPU_HASH, 4, 16, 4),
     MapSpec("ports", MapNumber.DEVMAP, 4, 4, 2),
 )
+NAMES = ("prog", "second", "third")
+JUMPS = MapSpec("jumps", MapNumber.PROG_ARRAY, 4, 4, 4, values=dict(enumerate(reversed(NAMES))))
 VALUE_SIZE = 16
 SCALARS = ("7", "8", "9")
 SLOTS = 8
@@ -60,6 +62,7 @@ class Function:
     numbers: count[int]
     callees: tuple[str, ...] = ()
     called: set[str] = field(default_factory=set)  # by any function of the program
+    is_main: bool = False
     depth: int = 0
     loops: int = 0
     lines: list[str] = field(default_factory=list)
@@ -224,6 +227,18 @@ def adjust(f: Function) -> None:
     f.emit("r1 = r6", f"r2 = {delta}", f"call bpf_xdp_adjust_{name}", f"r{f.scalar()} = r0")
 
 
+def tail_call(f: Function) -> None:
+    """Go to another program, unless the index is out of range or too many calls were made.
+
+    Only from main functions: the kernel wants BTF for it elsewhere.
+    """
+    if f.is_main:
+        f.emit("r1 = r6", "r2 = map[jumps] ll", f"r3 = r{f.scalar()}")
+        if f.draw(st.booleans()):
+            f.emit("r3 &= 3")
+        f.emit("call bpf_tail_call")
+
+
 def redirect(f: Function) -> None:
     """Name a target; the last one counts if the verdict is XDP_REDIRECT."""
     if f.draw(st.booleans()):
@@ -289,7 +304,9 @@ def call(f: Function) -> None:
 
 
 SIMPLE = (alu, alu, shift, unary, wide, hint, spill, fill, stack_atomic, packet, packet, context)
-STATEMENTS = (*SIMPLE, lookup, lookup, update, delete, adjust, redirect, early_exit, call)
+STATEMENTS = (
+    *(*SIMPLE, lookup, lookup, update, delete, adjust, redirect, early_exit, call, tail_call),
+)
 
 
 def block(f: Function, most: int) -> None:
@@ -314,7 +331,7 @@ def _body(f: Function, scalars: tuple[str, ...], most: int) -> list[str]:
 def texts(draw: Draw, most: int = 8, functions: int = 2) -> str:
     """The text of a program; `most` statements stand at its top level."""
     names = tuple(f"f{i}" for i in range(functions))
-    main = Function(draw, count(), names)
+    main = Function(draw, count(), names, is_main=True)
     start = (str(draw(IMMEDIATE)), str(draw(IMMEDIATE)), "2")
     lines = _body(main, start, most)
     for i, name in enumerate(names):
@@ -324,9 +341,16 @@ def texts(draw: Draw, most: int = 8, functions: int = 2) -> str:
     return "\n".join(lines)
 
 
-def programs(most: int = 8, functions: int = 2) -> st.SearchStrategy[Program]:
-    """Programs with the maps of MAPS."""
-    return texts(most, functions).map(lambda text: program(text, maps=MAPS))
+def as_object(*programs: str) -> Object:
+    """Programs by their texts, the first is the one to run; they have MAPS and JUMPS.
+
+    Without tail calls a single text does. Entries of JUMPS without a program stay empty.
+    """
+    jumps = {i: name for i, name in JUMPS.values.items() if name in NAMES[: len(programs)]}
+    maps = (*MAPS, replace(JUMPS, values=jumps))
+    pairs = zip(NAMES, programs, strict=False)
+    made = {name: program(text, name, maps) for name, text in pairs}
+    return Object("generated", made, made[NAMES[0]].maps, "GPL")
 
 
 def packets(most: int = 6) -> st.SearchStrategy[list[bytes]]:
