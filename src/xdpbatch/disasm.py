@@ -7,7 +7,7 @@ instruction whose reserved fields are not 0 is shown raw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from xdpbatch.isa import (
     ATOMIC_OPS,
@@ -37,7 +37,6 @@ from xdpbatch.isa import (
     slot_of,
 )
 from xdpbatch.native import Argument, Field, Hidden, Reg
-from xdpbatch.program import Subprog
 from xdpbatch.uapi import HELPER_NAMES
 
 ALU_SIGNS: dict[int, str] = {
@@ -78,17 +77,6 @@ def disassemble(insns: Sequence[Insn]) -> list[str]:
         distance = None if insn.target is None else slots[insn.target] - slots[i] - 1
         out.append(text_of(insn, distance))
     return out
-
-
-def listing(insns: Sequence[Insn], subprogs: Iterable[Subprog] = ()) -> str:
-    """A whole program: `slot: instruction` lines under `name:` lines of its functions."""
-    names = {subprog.start: subprog.name for subprog in subprogs}
-    lines = []
-    for i, (slot, text) in enumerate(zip(slot_of(insns), disassemble(insns), strict=False)):
-        if i in names:
-            lines.append(f"{names[i]}:")
-        lines.append(f"{slot:>5}: {text}")
-    return "\n".join(lines) + "\n"
 
 
 def text_of(insn: Insn, distance: int | None = None) -> str:

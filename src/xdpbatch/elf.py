@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ _XDP = re.compile(r"\??(xdp([./_\d-].*)?|prog)")
 
 
 def load(
-    source: str | os.PathLike[str] | bytes,
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
     *,
     name: str = "",
     sections: Collection[str] = (),
@@ -42,10 +42,18 @@ def load(
     against (default: the program's own). Raises ObjectError for a file that holds no XDP program
     or contradicts itself, UnsupportedError for what only the kernel can provide.
     """
-    path = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _named(name or "<bytes>", lambda: bytes(source), sections, target)
+    path = os.fspath(source)
+    return _named(name or path, lambda: _read(Path(path)), sections, target)
+
+
+def _named(
+    path: str, read: Callable[[], bytes], sections: Collection[str], target: Btf | None
+) -> Object:
+    """Errors of what follows name the file."""
     try:
-        data = source if isinstance(source, bytes) else _read(Path(source))
-        return _load(ElfFile(data), path, sections, target)
+        return _load(ElfFile(read()), path, sections, target)
     except (ObjectError, UnsupportedError) as error:
         raise _in_file(error, path) from None
 
