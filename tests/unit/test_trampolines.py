@@ -34,7 +34,11 @@ from xdpbatch.verify import verify
 
 CLOCK = 10**12
 OBJECTS = sorted(Path(examples.__file__).parent.glob("*.o"))
-XDPFILT = sorted(Path("/usr/lib").glob("*/bpf/xdpfilt_*.o"))
+XDPFILT = [  # each packet filter feature once; the objects with all of them take long to verify
+    path
+    for path in sorted(Path("/usr/lib").glob("*/bpf/xdpfilt_*.o"))
+    if path.stem in ("xdpfilt_alw_eth", "xdpfilt_dny_ip", "xdpfilt_alw_tcp", "xdpfilt_dny_udp")
+]
 FORMS = [
     Form(layout, results, prefetch, fixed=layout is Layout.POC)
     for layout in (Layout.BATCH, Layout.POC)
