@@ -22,6 +22,7 @@ from xdpbatch.data.buff import (
     DATA_HARD_START,
     DATA_META,
     RXQ,
+    RXQ_EGRESS_IFINDEX,
     RXQ_IFINDEX,
     SIZEOF_XDP_BUFF,
 )
@@ -31,11 +32,13 @@ from xdpbatch.data.port import CPU, DEVICE, SOCKET
 from xdpbatch.data.target import redirect_to
 from xdpbatch.data.umem import Umem
 from xdpbatch.jit.native import compile_native
-from xdpbatch.mem import load8, load32, load64, store32
+from xdpbatch.maps import Map, add_program, map_type
+from xdpbatch.mem import load8, load32, load64, store8, store32
 from xdpbatch.pcap.write import pcap
 from xdpbatch.ports.capture import CapturePort
 from xdpbatch.ports.loop import LoopPort
-from xdpbatch.uapi import MapNumber
+from xdpbatch.program import Attach, MapSpec
+from xdpbatch.uapi import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS, MapNumber
 
 BATCH_SIZES = [1, 2, 3, 63, 64, 65, 256]
 VERDICT, TARGET = 12, 13  # bytes of a packet
@@ -277,35 +280,140 @@ def test_no_frame_for_a_copy_is_named() -> None:
     assert sum(setup.driver.stats.outcomes.values()) == 10
 
 
+def a_map(kind: MapNumber, entries: dict[int, bytes], max_entries: int = 8) -> Map:
+    size = len(next(iter(entries.values()), bytes(4)))
+    made = Map(MapSpec("m", int(kind), 4, size, max_entries))
+    for key, value in entries.items():
+        made[key.to_bytes(4, "little")] = value
+    return made
+
+
+def redirect_map(made: Map, key: int, flags: int = 0) -> Callable[[int], int]:
+    """A program that calls bpf_redirect_map() of a map."""
+    kind = map_type(made.spec.type)
+    geometry = {"max_entries": made.spec.max_entries}
+
+    def one(buff: int) -> int:
+        given = {"buff": buff, "map": made.address, "key": key, "flags": flags} | geometry
+        assert kind.redirect
+        return kind.redirect(*(given[name] for name in kind.redirect.params))
+
+    return one
+
+
+def u32(*values: int) -> bytes:
+    return b"".join(value.to_bytes(4, "little") for value in values)
+
+
 @pytest.mark.parametrize(
-    ("kind", "index", "key", "error"),
+    ("kind", "key", "to", "error"),
     [
-        (0, 9, 0, "xdp_redirect_no_target"),
-        (int(MapNumber.CPUMAP), 1, CPU + 1, ""),
-        (int(MapNumber.CPUMAP), 0, CPU + 0, ""),
-        (int(MapNumber.CPUMAP), 2, 0, "xdp_redirect_no_target"),
-        (int(MapNumber.XSKMAP), 0, SOCKET + 5, ""),
-        (int(MapNumber.DEVMAP), 0, DEVICE + 5, ""),
-        (int(MapNumber.DEVMAP_HASH), 0, DEVICE + 5, ""),
-        (int(MapNumber.ARRAY), 0, 0, "xdp_redirect_bad_map"),
+        (MapNumber.CPUMAP, 1, CPU + 1, ""),
+        (MapNumber.CPUMAP, 0, CPU + 0, ""),
+        (MapNumber.CPUMAP, 2, CPU + 1, "xdp_redirect_no_target"),
+        (MapNumber.XSKMAP, 1, SOCKET + 5, ""),
+        (MapNumber.DEVMAP, 1, DEVICE + 5, ""),
+        (MapNumber.DEVMAP_HASH, 1, DEVICE + 5, ""),
+        (MapNumber.DEVMAP_HASH, 1, DEVICE + 6, "xdp_redirect_no_target"),
     ],
 )
 @pytest.mark.parametrize("single", [False, True], ids=["batch", "single"])
-def test_redirect_targets(kind: int, index: int, key: int, error: str, single: bool) -> None:
-    value = ctypes.c_uint32(5)  # the entry of a devmap or xskmap
-
-    def one(buff: int) -> int:
-        redirect_to(buff, kind, 0, index, 0, ctypes.addressof(value))
-        return REDIRECT
-
+def test_redirect_map(kind: MapNumber, key: int, to: int, error: str, single: bool) -> None:
     sent = packets([REDIRECT] * 10, [0] * 10)
     setup = Setup(sent, native(), single=single)
     target = LoopPort(setup.umem, 5, keep=KEEP)
-    if key:
-        setup.driver.add_target(key, target)
-    setup.run(one)
+    setup.driver.add_target(to, target)
+    setup.run(redirect_map(a_map(kind, {n: u32(5) for n in range(3)}), key))
     assert setup.driver.stats.errors == ({error: 10} if error else {})
     assert target.kept() == ([] if error else sent)
+    setup.frames_are_back()
+
+
+@pytest.mark.parametrize("kind", [MapNumber.DEVMAP, MapNumber.DEVMAP_HASH])
+@pytest.mark.parametrize("exclude", [0, BPF_F_EXCLUDE_INGRESS])
+@pytest.mark.parametrize("single", [False, True], ids=["batch", "single"])
+def test_broadcast(kind: MapNumber, exclude: int, single: bool) -> None:
+    """Each device gets every packet; ingress only if not excluded; absent ones are passed over."""
+    sent = packets([REDIRECT] * 100, [0] * 100)
+    setup = Setup(sent, native(), 16, single)
+    devices = a_map(kind, {0: u32(1), 2: u32(2), 3: u32(99), 5: u32(3)})
+    setup.run(redirect_map(devices, 0, BPF_F_BROADCAST | exclude))
+    stats = setup.driver.stats
+    for target in setup.targets.values():
+        assert target.kept() == sent
+    assert setup.port.kept() == ([] if exclude else sent)
+    assert stats.errors == {}
+    assert stats["copies"] == (100 if exclude else 200)
+    assert stats.outcomes["XDP_REDIRECT"] == 100 + stats["copies"]
+    setup.frames_are_back()
+
+
+def test_broadcast_to_nobody_and_without_frames() -> None:
+    sent = packets([REDIRECT] * 10, [0] * 10)
+    setup = Setup(sent, native())
+    setup.run(redirect_map(a_map(MapNumber.DEVMAP, {}), 0, BPF_F_BROADCAST))
+    assert setup.driver.stats.errors == {"xdp_redirect_no_target": 10}
+    setup = Setup(sent, native(), frames=1)
+    both = a_map(MapNumber.DEVMAP, {0: u32(2), 1: u32(3)})
+    setup.run(redirect_map(both, 0, BPF_F_BROADCAST))
+    assert setup.driver.stats.errors == {"xdp_redirect_no_frame": 10}
+    setup.frames_are_back()
+
+
+@pytest.mark.parametrize("flags", [0, BPF_F_BROADCAST])
+@pytest.mark.parametrize("single", [False, True], ids=["batch", "single"])
+def test_programs_of_a_devmap(flags: int, single: bool) -> None:
+    """Sees where the packet leaves, may change it, and passes or drops it."""
+    seen = []
+
+    def leaving(buff: int) -> int:
+        data = load64(buff + DATA)
+        rxq = load64(buff + RXQ)
+        seen.append((load32(rxq + RXQ_IFINDEX), load32(rxq + RXQ_EGRESS_IFINDEX)))
+        store8(data, 0xEE)
+        return PASS if load8(data + TARGET) == 0 else DROP
+
+    program = single_program(leaving)
+    entry = add_program(ctypes.cast(program, ctypes.c_void_p).value or 0, Attach.DEVMAP)
+    sent = packets([REDIRECT] * 60, [0, 7] * 30)
+    setup = Setup(sent, native(), single=single)
+    devices = a_map(MapNumber.DEVMAP, {0: u32(2, 0), 1: u32(3, entry.id)})
+    setup.run(redirect_map(devices, 1, flags))
+    assert seen == [(1, 3)] * 60
+    assert setup.targets[2].kept() == (sent if flags else [])
+    assert setup.targets[3].kept() == [b"\xee" + p[1:] for p in sent[::2]]
+    assert setup.driver.stats.errors == {"xdp_redirect_egress_drop": 30}
+    setup.frames_are_back()
+
+
+def test_a_program_of_a_cpumap_may_redirect_again() -> None:
+    def there(buff: int) -> int:
+        if load8(load64(buff + DATA) + TARGET) == 1:
+            redirect_to(buff, 0, 0, 2, 0, 0)
+            return REDIRECT
+        return PASS
+
+    program = single_program(there)
+    entry = add_program(ctypes.cast(program, ctypes.c_void_p).value or 0, Attach.CPUMAP)
+    sent = packets([REDIRECT] * 60, [0, 1] * 30)
+    setup = Setup(sent, native())
+    cpu = LoopPort(setup.umem, 0, keep=KEEP)
+    setup.driver.add_target(CPU + 3, cpu)
+    setup.run(redirect_map(a_map(MapNumber.CPUMAP, {3: u32(64, entry.id)}), 3))
+    assert cpu.kept() == sent[::2]
+    assert setup.targets[2].kept() == sent[1::2]
+    assert setup.driver.stats.errors == {}
+    setup.frames_are_back()
+
+
+def test_a_map_that_cannot_be_redirected_to_is_named() -> None:
+    def one(buff: int) -> int:
+        redirect_to(buff, int(MapNumber.ARRAY), 0, 0, 0, 0)
+        return REDIRECT
+
+    setup = Setup(packets([REDIRECT] * 5, [0] * 5), native())
+    setup.run(one)
+    assert setup.driver.stats.errors == {"xdp_redirect_bad_map": 5}
     setup.frames_are_back()
 
 

@@ -7,29 +7,18 @@ packets in one go and in their order.
 
 from __future__ import annotations
 
-from xdpbatch.data.broadcast import TO_ALL, broadcast
-from xdpbatch.data.buff import (
-    ACT,
-    REDIRECT_FLAGS,
-    REDIRECT_INDEX,
-    REDIRECT_MAP_TYPE,
-    REDIRECT_VALUE,
-    SIZEOF_REDIRECT,
-    SIZEOF_XDP_BUFF,
-    TARGET,
-)
-from xdpbatch.data.port import CPU, SOCKET, lookup
-from xdpbatch.data.queue import BATCH, PORT, REDIRECTS, SORTED, STACK, STATS, TABLE, UMEM, UNSORTED
-from xdpbatch.data.send import fail, recycle, send, send_one
-from xdpbatch.data.stats import BAD_MAP, NO_TARGET, UNKNOWN, VERDICTS
+from xdpbatch.data.buff import ACT, SIZEOF_XDP_BUFF
+from xdpbatch.data.egress import EACH, key_of, send_to, special
+from xdpbatch.data.port import lookup
+from xdpbatch.data.queue import BATCH, PORT, SORTED, STACK, STATS, TABLE, UMEM, UNSORTED
+from xdpbatch.data.send import recycle, send, send_one
+from xdpbatch.data.stats import UNKNOWN, VERDICTS
 from xdpbatch.mem import load32, load64, store64
 from xdpbatch.native import native
-from xdpbatch.uapi import BPF_F_BROADCAST, Action, MapNumber
+from xdpbatch.uapi import Action
 
 XDP_ABORTED, XDP_DROP, XDP_PASS = map(int, (Action.XDP_ABORTED, Action.XDP_DROP, Action.XDP_PASS))
 XDP_TX, XDP_REDIRECT = int(Action.XDP_TX), int(Action.XDP_REDIRECT)
-_DEVMAP, _DEVMAP_HASH = int(MapNumber.DEVMAP), int(MapNumber.DEVMAP_HASH)
-_CPUMAP, _XSKMAP = int(MapNumber.CPUMAP), int(MapNumber.XSKMAP)
 BITS, _COUNT = 12, 0xFFF  # one count of the packed five; see `tally`
 
 
@@ -105,39 +94,13 @@ def split(queue: int, counts: int, n: int) -> int:
 
 
 @native
-def key_of(queue: int, buff: int) -> int:
-    """Where a redirect helper sent a packet: a key of the port table, TO_ALL, or ~reason."""
-    target = load32(buff + TARGET)
-    if target == 0:
-        return ~BAD_MAP  # the program returned XDP_REDIRECT without a redirect helper
-    record = load64(queue + REDIRECTS) + target * SIZEOF_REDIRECT
-    kind = load32(record + REDIRECT_MAP_TYPE)
-    if kind == 0:
-        return load32(record + REDIRECT_INDEX)
-    if kind in (_DEVMAP, _DEVMAP_HASH):
-        if load64(record + REDIRECT_FLAGS) & BPF_F_BROADCAST:
-            return TO_ALL
-        return load32(load64(record + REDIRECT_VALUE))
-    if kind == _CPUMAP:
-        return CPU + load32(record + REDIRECT_INDEX)
-    if kind == _XSKMAP:
-        return SOCKET + load32(load64(record + REDIRECT_VALUE))
-    return ~BAD_MAP
-
-
-@native
 def forward(queue: int, buffs: int, n: int, key: int) -> int:
     """Send `n` redirected packets that have the same key."""
-    if key < 0:
-        return fail(queue, buffs, n, XDP_REDIRECT, ~key)
-    if key == TO_ALL:
-        for i in range(n):
-            broadcast(queue, buffs + 8 * i)
-        return 0
-    port = lookup(load64(queue + TABLE), key)
-    if port == 0:
-        return fail(queue, buffs, n, XDP_REDIRECT, NO_TARGET)
-    return send(queue, port, buffs, n, XDP_REDIRECT)
+    if key != EACH:
+        return send_to(queue, buffs, n, key)
+    for i in range(n):
+        special(queue, buffs + 8 * i)
+    return 0
 
 
 @native

@@ -18,13 +18,13 @@ QUEUE = Layout(
     "Queue",
     {
         "port": "u64",
-        "batch": "u64",  # address of XdpBuff[batch_size]
+        "batch": "u64",  # address of XdpBuff[batch_size + 1]; the last is spare
         "rxq": "u64",  # address of the Rxq that every XdpBuff points to
         "stats": "u64",
         "table": "u64",  # where redirects find their target
         "stack": "u64",  # the port that XDP_PASS goes to
         "sorted": "u64",  # address of u64[batch_size]: XdpBuffs in the order of their actions
-        "unsorted": "u64",  # the same in packet order, written once
+        "unsorted": "u64",  # u64[batch_size + 1]: all in packet order, written once
         "recorder": "u64",  # a RECORDER, or 0
         "pending": "u64",  # first port with descriptors that were not submitted
         "redirects": "u64",  # address of Redirect[batch_size + 1]
@@ -60,7 +60,7 @@ class Queue:
         self.batch_size = batch_size
         self.stats = Stats()
         self.table = table
-        self.buffs = buff.XDP_BUFF.array(batch_size)
+        self.buffs = buff.XDP_BUFF.array(batch_size + 1)
         self.redirects = buff.REDIRECT.array(batch_size + 1)
         self.rxq = buff.RXQ_INFO.array(1)
         self.words = QUEUE.array(1)
@@ -68,8 +68,9 @@ class Queue:
         self.rxq["frame_size"] = buff.PAGE_FRAME
         self.rxq["redirects"] = address_of(self.redirects)
         self.buffs["rxq"] = address_of(self.rxq)
-        self._unsorted = aligned(8 * batch_size).view("<u8")
-        self._unsorted[:] = address_of(self.buffs) + np.arange(batch_size) * buff.SIZEOF_XDP_BUFF
+        self._unsorted = aligned(8 * (batch_size + 1)).view("<u8")
+        every = np.arange(batch_size + 1) * buff.SIZEOF_XDP_BUFF
+        self._unsorted[:] = address_of(self.buffs) + every
         self._sorted = aligned(8 * batch_size)
         for field, value in {
             "port": port,

@@ -2,10 +2,11 @@
 
 Nothing is lost without being counted. For each queue, always:
 
-    rx = dropped + transmitted + redirected + passed + aborted + errors
+    rx + copies = dropped + transmitted + redirected + passed + aborted + errors
 
-where an error is a packet whose verdict could not be carried out, named by action and reason; the
-kernel counts it in xdp_exception or xdp_redirect_err with the errno given here.
+where copies are what BPF_F_BROADCAST made beyond the first, and an error is a packet whose verdict
+could not be carried out, named by action and reason; the kernel counts it in xdp_exception or
+xdp_redirect_err with the errno given here.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from xdpbatch.data.layout import Layout, address_of
 from xdpbatch.uapi import Action
 
 # Reasons why a packet could not be sent on, with what xdp-monitor shows for it.
-NO_TARGET, TOO_LONG, RING_FULL, NO_FRAME, BAD_MAP = range(5)
+NO_TARGET, TOO_LONG, RING_FULL, NO_FRAME, BAD_MAP, EGRESS_DROP = range(6)
 REASONS = {
     "no_target": NO_TARGET,  # EINVAL: no port with that ifindex, CPU or socket
     "too_long": TOO_LONG,  # EMSGSIZE: longer than the target takes
     "ring_full": RING_FULL,  # ENOSPC: the target's tx ring
     "no_frame": NO_FRAME,  # ENOMEM: no free frame for a copy
     "bad_map": BAD_MAP,  # EBADRQC: a map type that cannot be redirected to
+    "egress_drop": EGRESS_DROP,  # not passed by the program of a devmap's or cpumap's entry
 }
 _SENDING = (Action.XDP_PASS, Action.XDP_TX, Action.XDP_REDIRECT)
 
@@ -34,14 +36,14 @@ STATS = Layout(
         "rx_bytes": "u64",
         "batches": "u64",
         **{f"{a.name.lower()}_{reason}": "u64" for a in _SENDING for reason in REASONS},
-        "copies": "u64",  # packets made by BPF_F_BROADCAST beyond the first
+        "copies": "u64",  # packets that BPF_F_BROADCAST made
         "fill_empty": "u64",  # polls that had no frame to give to the fill ring
-        **{f"reserved{i}": "u64" for i in range(7)},
+        **{f"reserved{i}": "u64" for i in range(4)},
     },
     256,
 )
 VERDICTS, UNKNOWN, RX_BYTES, BATCHES, ERRORS = 0, 40, 48, 56, 64
-BROADCAST_COPIES, FILL_EMPTY = 184, 192
+COPIES, FILL_EMPTY = 208, 216
 SIZEOF_STATS = 256
 REASON_COUNT = len(REASONS)
 
@@ -74,10 +76,12 @@ class Stats:
 
     @property
     def outcomes(self) -> Mapping[str, int]:
-        """Verdicts that were carried out, by action; with `errors` they add up to `packets`."""
+        """What was carried out, by action; with `errors` it adds up to `packets` and copies."""
+        wanted = dict(self.verdicts)
+        wanted[Action.XDP_REDIRECT.name] += self["copies"]
         return {
             action: count - sum(n for name, n in self.errors.items() if _of(name, action))
-            for action, count in self.verdicts.items()
+            for action, count in wanted.items()
         }
 
 
@@ -87,5 +91,5 @@ def _of(error: str, action: str) -> bool:
 
 if STATS.offset("rx_bytes") != RX_BYTES or STATS.offset("xdp_pass_no_target") != ERRORS:
     raise AssertionError("STATS and its constants differ")
-if STATS.offset("copies") != BROADCAST_COPIES or STATS.offset("fill_empty") != FILL_EMPTY:
+if STATS.offset("copies") != COPIES or STATS.offset("fill_empty") != FILL_EMPTY:
     raise AssertionError("STATS and its constants differ")
