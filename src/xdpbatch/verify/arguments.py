@@ -43,22 +43,32 @@ def check_argument(args: Arguments, number: int) -> None:
     kind = args.helper.args[number - 1]
     rule = RULES.get(kind)
     if rule is None:
-        raise Refusal("unsupported", f"bpf_{args.helper.name} takes a {kind.name.lower()}",
-                      "this verifier does not know such arguments yet")  # fmt: skip
+        raise Refusal(
+            "unsupported",
+            f"bpf_{args.helper.name} takes a {kind.name.lower()}",
+            "this verifier does not know such arguments yet",
+        )
     rule(args, number, args.values[number - 1])
 
 
 def _bad(args: Arguments, number: int, value: Value, wanted: str) -> Refusal:
-    return Refusal("bad-argument", f"argument {number} of bpf_{args.helper.name} must be {wanted}",
-                   reg(number, value))  # fmt: skip
+    return Refusal(
+        "bad-argument",
+        f"argument {number} of bpf_{args.helper.name} must be {wanted}",
+        reg(number, value),
+    )
 
 
 def _pointer(args: Arguments, number: int, value: Value, kind: Kind, wanted: str) -> Pointer:
     if not isinstance(value, Pointer) or value.kind != kind:
         raise _bad(args, number, value, wanted)
     if value.null:
-        raise Refusal("null-deref", f"argument {number} of bpf_{args.helper.name} may be null",
-                      reg(number, value), f"compare r{number} with 0 before the call")  # fmt: skip
+        raise Refusal(
+            "null-deref",
+            f"argument {number} of bpf_{args.helper.name} may be null",
+            reg(number, value),
+            f"compare r{number} with 0 before the call",
+        )
     return value
 
 
@@ -107,14 +117,26 @@ def _size(args: Arguments, number: int, value: Value) -> None:
     kind, num = args.helper.args[number - 1], value.num
     before, memory_kind = args.values[number - 2], args.helper.args[number - 2]
     if num.smin < 0:
-        raise Refusal("bad-argument", f"size of bpf_{args.helper.name} may be negative",
-                      reg(number, value), "make it unsigned or check size >= 0")  # fmt: skip
+        raise Refusal(
+            "bad-argument",
+            f"size of bpf_{args.helper.name} may be negative",
+            reg(number, value),
+            "make it unsigned or check size >= 0",
+        )
     if num.umax >= MAX_SIZE:
-        raise Refusal("bad-argument", f"size of bpf_{args.helper.name} is unbounded",
-                      reg(number, value), "bound it: size &= 0xff, or if (size < N)")  # fmt: skip
+        raise Refusal(
+            "bad-argument",
+            f"size of bpf_{args.helper.name} is unbounded",
+            reg(number, value),
+            "bound it: size &= 0xff, or if (size < N)",
+        )
     if not num.umin and kind != Arg.CONST_SIZE_OR_ZERO:
-        raise Refusal("bad-argument", f"size of bpf_{args.helper.name} may be 0",
-                      reg(number, value), "check size > 0")  # fmt: skip
+        raise Refusal(
+            "bad-argument",
+            f"size of bpf_{args.helper.name} may be 0",
+            reg(number, value),
+            "check size > 0",
+        )
     mark_precise(value)
     if memory_kind not in SIZED:
         return
@@ -135,8 +157,12 @@ def memory(
     if not isinstance(value, Pointer):
         raise _bad(args, number, value, "a pointer to memory")
     if value.null:
-        raise Refusal("null-deref", f"argument {number} of bpf_{args.helper.name} may be null",
-                      reg(number, value), f"compare r{number} with 0 before the call")  # fmt: skip
+        raise Refusal(
+            "null-deref",
+            f"argument {number} of bpf_{args.helper.name} may be null",
+            reg(number, value),
+            f"compare r{number} with 0 before the call",
+        )
     if value.kind == Kind.STACK:
         stack.read_range(args.walk, args.state, value, 0)
         if write:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from xdpbatch import semantics
 from xdpbatch.isa import Alu
 from xdpbatch.verify import tnum
 from xdpbatch.verify.domain import (
@@ -22,8 +23,6 @@ from xdpbatch.verify.domain import (
     Num,
     const,
     reduced,
-    s32,
-    s64,
     zext,
 )
 from xdpbatch.verify.tnum import M32, M64
@@ -42,44 +41,13 @@ def concrete(op: int, wide: bool, a: int, b: int, signed: bool = False) -> int:
     bits = 64 if wide else 32
     top = (1 << bits) - 1
     a, b = a & top, b & top
-    sa, sb = (s64(a), s64(b)) if wide else (s32(a), s32(b))
-    match op:
-        case Alu.ADD:
-            out = a + b
-        case Alu.SUB:
-            out = a - b
-        case Alu.MUL:
-            out = a * b
-        case Alu.DIV:
-            out = (_quotient(sa, sb) if signed else a // b) if b else 0
-        case Alu.MOD:
-            out = (sa - sb * _quotient(sa, sb) if signed else a % b) if b else a
-        case Alu.OR:
-            out = a | b
-        case Alu.AND:
-            out = a & b
-        case Alu.XOR:
-            out = a ^ b
-        case Alu.LSH:
-            out = a << (b & (bits - 1))
-        case Alu.RSH:
-            out = a >> (b & (bits - 1))
-        case Alu.ARSH:
-            out = sa >> (b & (bits - 1))
-        case Alu.NEG:
-            out = -a
-        case _:
-            raise ValueError(f"no arithmetic operation: {op:#x}")
-    return out & top
-
-
-def _quotient(a: int, b: int) -> int:
-    """Signed division that rounds toward zero."""
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    if signed:
+        return semantics.SIGNED_ALU[op](semantics.signed(a, bits), semantics.signed(b, bits)) & top
+    return semantics.ALU[op](a, b, bits) & top
 
 
 def _fit(low: int, high: int, bits: int, signed: bool) -> Range:
-    """[low, high] of unbounded integers in a width: exact if the whole of it wraps equally often."""
+    """[low, high] of unbounded integers in a width: exact if all of it wraps equally often."""
     base = 1 << (bits - 1) if signed else 0
     if (low + base) >> bits != (high + base) >> bits:
         return FULL[bits, signed]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xdpbatch.isa import Class, Insn, Jmp
 from xdpbatch.verify.domain import Num, const
-from xdpbatch.verify.refine import refine
+from xdpbatch.verify.refine import INVERSE, refine
 from xdpbatch.verify.require import MAX_PACKET_OFF, reserved, uninitialised
 from xdpbatch.verify.state import (
     Frame,
@@ -26,11 +26,6 @@ from xdpbatch.verify.state import (
 if TYPE_CHECKING:
     from xdpbatch.verify.walk import Walk
 
-INVERSE = {
-    Jmp.JEQ: Jmp.JNE, Jmp.JNE: Jmp.JEQ, Jmp.JGT: Jmp.JLE, Jmp.JLE: Jmp.JGT,
-    Jmp.JGE: Jmp.JLT, Jmp.JLT: Jmp.JGE, Jmp.JSGT: Jmp.JSLE, Jmp.JSLE: Jmp.JSGT,
-    Jmp.JSGE: Jmp.JSLT, Jmp.JSLT: Jmp.JSGE,
-}  # fmt: skip
 FLIPPED = {Jmp.JGT: Jmp.JLT, Jmp.JLT: Jmp.JGT, Jmp.JGE: Jmp.JLE, Jmp.JLE: Jmp.JGE}
 AT_END, BEHIND_END = -1, -2  # Pointer.range of a packet pointer that is known not to be before it
 
@@ -74,10 +69,7 @@ def _numbers(walk: Walk, state: State, insn: Insn, index: int, a: Scalar, b: Sca
     op, wide = insn.op & 0xF0, insn.op & 7 == Class.JMP
     assert insn.target is not None
     yes = refine(op, wide, a.num, b.num)
-    if op == Jmp.JSET:
-        no = refine(-op, wide, a.num, b.num)
-    else:
-        no = refine(INVERSE[Jmp(op)], wide, a.num, b.num)
+    no = refine(INVERSE[op], wide, a.num, b.num)
     if yes is None or no is None:
         mark_precise(a)
         mark_precise(b)
@@ -161,7 +153,7 @@ def _learn_pointers(insn: Insn, a: Value, b: Value, yes: State, no: State) -> No
 
 
 def _is_limit(limit: Pointer, pointer: Pointer) -> bool:
-    """Whether `limit` bounds what `pointer` points into: data_end, or an unmoved data for data_meta."""
+    """Whether `limit` bounds what `pointer` points into: data_end, or for metadata unmoved data."""
     if pointer.kind == Kind.PACKET:
         return limit.kind == Kind.PACKET_END
     return (

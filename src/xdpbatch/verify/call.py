@@ -48,8 +48,11 @@ def call(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
         assert insn.target is not None
         return _function(state, frame, walk.subprog_of[insn.target], index, insn.target)
     if insn.src == KFUNC_CALL:
-        raise Refusal("unsupported", f"call of kfunc {insn.ref or insn.imm}",
-                      "this runtime has no kernel functions")  # fmt: skip
+        raise Refusal(
+            "unsupported",
+            f"call of kfunc {insn.ref or insn.imm}",
+            "this runtime has no kernel functions",
+        )
     if insn.src != HELPER_CALL:
         raise Refusal("reserved-field", f"no kind {insn.src} of call")
     reserved(insn, insn.dst, insn.off)
@@ -58,8 +61,11 @@ def call(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
 
 def callx(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     """A call through a register: as in the kernel, not for programs that are verified."""
-    raise Refusal("unsupported", "call through a register",
-                  "neither Linux nor this verifier follows such calls")  # fmt: skip
+    raise Refusal(
+        "unsupported",
+        "call through a register",
+        "neither Linux nor this verifier follows such calls",
+    )
 
 
 # Functions of the program
@@ -82,8 +88,12 @@ def leave(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int
     r0 = frame.regs[0]
     if len(state.frames) == 1:
         if r0 is None:
-            raise Refusal("bad-return", "the program returns without a verdict", reg(0, r0),
-                          "set r0 before exit")  # fmt: skip
+            raise Refusal(
+                "bad-return",
+                "the program returns without a verdict",
+                reg(0, r0),
+                "set r0 before exit",
+            )
         _check_references(walk, state, "the program ends")
         return -1
     if isinstance(r0, Pointer) and r0.kind == Kind.STACK:
@@ -98,9 +108,12 @@ def leave(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int
 def _check_references(walk: Walk, state: State, event: str) -> None:
     if state.refs:
         _, acquired = state.refs[0]
-        raise Refusal("unreleased-reference", f"{event} with memory that was not given back",
-                      f"it was reserved by insn {acquired}",
-                      "submit or discard the record on every path")  # fmt: skip
+        raise Refusal(
+            "unreleased-reference",
+            f"{event} with memory that was not given back",
+            f"it was reserved by insn {acquired}",
+            "submit or discard the record on every path",
+        )
 
 
 # Helpers
@@ -111,8 +124,11 @@ def _helper(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> i
     if helper is None:
         raise _unknown(insn.imm)
     if helper.gpl and not walk.gpl:
-        raise Refusal("gpl-only", f"bpf_{helper.name} is for GPL-compatible programs",
-                      f"the license is {walk.program.license!r}")  # fmt: skip
+        raise Refusal(
+            "gpl-only",
+            f"bpf_{helper.name} is for GPL-compatible programs",
+            f"the license is {walk.program.license!r}",
+        )
     values: list[Value] = []
     for number in range(1, len(helper.args) + 1):
         value = frame.regs[number]
@@ -141,9 +157,12 @@ def _helper(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> i
 
 def _unknown(number: int) -> Refusal:
     if 0 < number < len(HELPER_NAMES):
-        return Refusal("unknown-helper", f"bpf_{HELPER_NAMES[number]} is not available",
-                       f"helper {number} does not exist for XDP programs in this runtime",
-                       "`xdpbatch features` lists the helpers")  # fmt: skip
+        return Refusal(
+            "unknown-helper",
+            f"bpf_{HELPER_NAMES[number]} is not available",
+            f"helper {number} does not exist for XDP programs in this runtime",
+            "`xdpbatch features` lists the helpers",
+        )
     return Refusal("unknown-helper", f"there is no helper {number}")
 
 
@@ -151,8 +170,11 @@ def _check_map(helper: Helper, spec: MapSpec) -> None:
     known = helper.maps is None or spec.type in helper.maps
     if not known or (helper.maps is None and spec.type in SPECIAL_MAPS):
         name = MapNumber(spec.type).name if spec.type in set(MapNumber) else str(spec.type)
-        raise Refusal("map-helper-mismatch", f"bpf_{helper.name} does not take map {spec.name}",
-                      f"its type is {name}")  # fmt: skip
+        raise Refusal(
+            "map-helper-mismatch",
+            f"bpf_{helper.name} does not take map {spec.name}",
+            f"its type is {name}",
+        )
 
 
 def _effects(state: State, helper: Helper, args: Arguments, values: list[Value]) -> None:

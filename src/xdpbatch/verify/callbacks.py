@@ -87,8 +87,11 @@ def return_from_callback(walk: Walk, state: State, frame: Frame) -> int:
         raise Refusal("bad-return", "a callback must return 0 (go on) or 1 (stop)", reg(0, r0))
     mark_precise(r0)
     if state.refs != frame.refs:
-        raise Refusal("unreleased-reference", "a callback keeps or gives back memory of its caller",
-                      "what a run reserves it must give back itself")  # fmt: skip
+        raise Refusal(
+            "unreleased-reference",
+            "a callback keeps or gives back memory of its caller",
+            "what a run reserves it must give back itself",
+        )
     state.frames.pop()
     before = walk.previous(state, frame.callsite)
     if before is not None:
@@ -99,8 +102,14 @@ def return_from_callback(walk: Walk, state: State, frame: Frame) -> int:
 def _widen(before: Checkpoint, state: State) -> None:
     """Numbers that no path was decided by and that changed since the last run become unknown."""
     for old, new in zip(before.frames, state.frames, strict=True):
-        for olds, news in ((old.regs, new.regs), (old.slots, new.slots)):
-            for i, (a, b) in enumerate(zip(olds, news, strict=False)):
-                if isinstance(a, Scalar) and isinstance(b, Scalar):
-                    if not a.precise and a.num.views != b.num.views:
-                        news[i] = Scalar(UNKNOWN)
+        new.regs[:] = [_widened(a, b) for a, b in zip(old.regs, new.regs, strict=True)]
+        for i, (was, slot) in enumerate(zip(old.slots, new.slots, strict=False)):
+            if isinstance(slot, Scalar) and isinstance(was, Scalar):
+                new.slots[i] = _widened(was, slot)
+
+
+def _widened(old: Value | None, new: Value | None) -> Value | None:
+    if not isinstance(old, Scalar) or not isinstance(new, Scalar):
+        return new
+    changed = not old.precise and old.num.views != new.num.views
+    return Scalar(UNKNOWN) if changed else new

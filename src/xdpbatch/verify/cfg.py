@@ -1,5 +1,5 @@
-"""What a program's shape must be, before any path is walked. Analogous to check_subprogs, check_cfg,
-compute_live_registers and check_max_stack_depth of kernel/bpf/verifier.c.
+"""What a program's shape must be, before any path is walked. Analogous to check_subprogs,
+check_cfg, compute_live_registers and check_max_stack_depth of kernel/bpf/verifier.c.
 
 Every function ends in `exit` or a jump, jumps stay inside their function, every instruction can be
 reached by some edge, functions do not call themselves, and a chain of calls fits in the stack.
@@ -57,23 +57,35 @@ def check_shape(program: Program) -> None:
     for subprog in program.subprogs:
         last = program.insns[subprog.end - 1]
         if last.falls_through:
-            raise _wrong(subprog.end - 1, "fall-off", "the function's last instruction is neither "
-                         "exit nor a jump", "execution would run into the next function")  # fmt: skip
+            raise _wrong(
+                subprog.end - 1,
+                "fall-off",
+                "the function's last instruction is neither exit nor a jump",
+                "execution would run into the next function",
+            )
         seen, todo = {subprog.start}, [subprog.start]
         while todo:
             index = todo.pop()
             for after in successors(program, index):
                 if not subprog.start <= after < subprog.end:
-                    raise _wrong(index, "jump-out-of-range", "jump leaves its function",
-                                 f"insn {after} is not in {subprog.name}()")  # fmt: skip
+                    raise _wrong(
+                        index,
+                        "jump-out-of-range",
+                        "jump leaves its function",
+                        f"insn {after} is not in {subprog.name}()",
+                    )
                 if after not in seen:
                     seen.add(after)
                     todo.append(after)
         for index in range(subprog.start, subprog.end):
             if index not in seen:
-                raise _wrong(index, "unreachable-insn", "no path leads to this instruction",
-                             "the kernel refuses a program with such code",
-                             "remove what follows the jump or exit before it")  # fmt: skip
+                raise _wrong(
+                    index,
+                    "unreachable-insn",
+                    "no path leads to this instruction",
+                    "the kernel refuses a program with such code",
+                    "remove what follows the jump or exit before it",
+                )
     _check_calls(program)
 
 
@@ -98,9 +110,13 @@ def _check_calls(program: Program) -> None:
     def visit(subprog: int, chain: tuple[int, ...]) -> None:
         for index, callee in called_functions(program, subprog):
             if callee in chain:
-                raise _wrong(index, "recursion", "a function calls itself",
-                             f"{program.subprogs[callee].name}() is reached from itself",
-                             "BPF has no recursion: use a loop or bpf_loop")  # fmt: skip
+                raise _wrong(
+                    index,
+                    "recursion",
+                    "a function calls itself",
+                    f"{program.subprogs[callee].name}() is reached from itself",
+                    "BPF has no recursion: use a loop or bpf_loop",
+                )
             if (subprog, callee) not in done:
                 visit(callee, (*chain, callee))
                 done.add((subprog, callee))
@@ -115,17 +131,29 @@ def check_stack_depth(program: Program, depths: Sequence[int]) -> None:
     def visit(subprog: int, before: int, frames: int) -> None:
         one = program.subprogs[subprog]
         if subprog and before >= TAIL_CALLER_STACK and has_tail_call(program, subprog):
-            raise _wrong(one.start, "stack-depth", "tail call in a function called too deep",
-                         f"its callers use {before} bytes of stack, at most "
-                         f"{TAIL_CALLER_STACK - 1} are allowed")  # fmt: skip
+            raise _wrong(
+                one.start,
+                "stack-depth",
+                "tail call in a function called too deep",
+                f"its callers use {before} bytes of stack, at most "
+                f"{TAIL_CALLER_STACK - 1} are allowed",
+            )
         total = before + max(-(-depths[subprog] // FRAME_ROUND) * FRAME_ROUND, FRAME_ROUND)
         if total > MAX_STACK:
-            raise _wrong(one.start, "stack-depth", "the chain of calls needs too much stack",
-                         f"{total} bytes with {one.name}(), at most {MAX_STACK} are allowed",
-                         "move large locals into a per-CPU array map")  # fmt: skip
+            raise _wrong(
+                one.start,
+                "stack-depth",
+                "the chain of calls needs too much stack",
+                f"{total} bytes with {one.name}(), at most {MAX_STACK} are allowed",
+                "move large locals into a per-CPU array map",
+            )
         if frames > MAX_FRAMES:
-            raise _wrong(one.start, "call-depth", "calls are nested too deep",
-                         f"{one.name}() is frame {frames}, at most {MAX_FRAMES} are allowed")  # fmt: skip
+            raise _wrong(
+                one.start,
+                "call-depth",
+                "calls are nested too deep",
+                f"{one.name}() is frame {frames}, at most {MAX_FRAMES} are allowed",
+            )
         if deepest.get(subprog, (-1, -1)) >= (total, frames):
             return
         deepest[subprog] = (total, frames)
@@ -191,8 +219,11 @@ def _uses_defs(insn: Insn) -> tuple[int, int]:
     if insn.cls in (Class.JMP, Class.JMP32):
         if not insn.is_jump:
             return 0b111110, CALLER_SAVED
-        return (0 if insn.target is not None and not insn.falls_through else dst
-                | (src if insn.uses_reg else 0)), 0  # fmt: skip
+        return (
+            0
+            if insn.target is not None and not insn.falls_through
+            else dst | (src if insn.uses_reg else 0)
+        ), 0
     if insn.is_alu:
         op = insn.op & 0xF0
         uses = 0 if op == Alu.MOV else dst

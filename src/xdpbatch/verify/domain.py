@@ -1,5 +1,5 @@
 """What is known of a 64-bit number: known bits and four ranges. Analogous to the scalar part of
-`struct bpf_reg_state` (include/linux/bpf_verifier.h) and to reg_bounds_sync in kernel/bpf/verifier.c.
+`struct bpf_reg_state` (include/linux/bpf_verifier.h) and its reg_bounds_sync.
 
 A Num is immutable; `reduced` makes the five views agree with each other. Operations on Nums are in
 `arith`, refinement by comparisons in `branch`.
@@ -295,16 +295,14 @@ def within(new: Num, old: Num) -> bool:
 
 
 def describe(num: Num) -> str:
-    """In the field's words: a constant, or the narrowest range, and the known bits if they say more."""
+    """In the field's words: a constant, the narrowest range, or `unknown`."""
     if not num.mask:
         x = num.smin
         return str(x) if abs(x) < 1 << 16 else hex(num.value)
-    if num.umax <= S64_MAX or num.smin == S64_MIN:
-        text = "any" if num.umax == M64 and not num.umin else f"[{num.umin}, {num.umax}]"
-    else:
-        text = f"[{num.smin}, {num.smax}]"
-    if text == "any" and (num.umax32 < M32 or num.umin32):
-        text = f"any, low 32 bits in [{num.umin32}, {num.umax32}]"
-    if tnum.between(num.umin, num.umax) != (num.value, num.mask):
-        text += f" & ~{(~num.mask & ~num.value) & M64:#x}" if not num.value else ""
-    return text
+    unsigned = num.umax - num.umin <= num.smax - num.smin
+    low, high = (num.umin, num.umax) if unsigned else (num.smin, num.smax)
+    if high - low < M64:
+        return f"[{low}, {high}]"
+    if num.umax32 - num.umin32 < M32:
+        return f"unknown with low half [{num.umin32}, {num.umax32}]"
+    return "unknown"

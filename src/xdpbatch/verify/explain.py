@@ -16,7 +16,7 @@ from xdpbatch.verify.state import Path, Value
 PATH_STEPS = 8  # decisions shown, the last ones
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - the verdict, not a failure
     """Something is not proven: code, summary, and the house format's reason and suggestion."""
 
     def __init__(self, code: str, message: str, reason: str = "", suggestion: str = "") -> None:

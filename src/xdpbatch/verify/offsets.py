@@ -1,8 +1,8 @@
 """Pointer arithmetic: what adding a number to a pointer gives. Analogous to
 adjust_ptr_min_max_vals of kernel/bpf/verifier.c.
 
-A constant moves the pointer's fixed offset; anything else becomes part of its variable offset, under a
-new id for packet pointers, whose proven range then starts anew.
+A constant moves the pointer's fixed offset; anything else becomes part of its variable offset,
+under a new id for packet pointers, whose proven range then starts anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from xdpbatch.verify.walk import Walk
 
 FIXED = frozenset((Kind.PACKET_END, Kind.MAP, Kind.FUNC, Kind.XDP_SOCK))
-SIGNS = dict(zip(Alu, ["+", "-", "*", "/", "|", "&", "<<", ">>", "neg", "%", "^", "mov", "s>>", "end"], strict=True))
+SIGNS = dict(
+    zip(
+        Alu,
+        ["+", "-", "*", "/", "|", "&", "<<", ">>", "neg", "%", "^", "mov", "s>>", "end"],
+        strict=True,
+    )
+)
 
 
 def point(walk: Walk, insn: Insn, a: Value, b: Value) -> Value:
@@ -32,7 +38,7 @@ def point(walk: Walk, insn: Insn, a: Value, b: Value) -> Value:
     if isinstance(a, Pointer) and isinstance(b, Pointer):
         if op == Alu.SUB:
             return Scalar(UNKNOWN if wide else UNSIGNED[32])
-        raise _prohibited(f"{SIGNS[Alu(op)]} of two pointers", insn, a, b)
+        raise _prohibited(f"{SIGNS.get(Alu(op), Alu(op).name)} of two pointers", insn, a, b)
     base, other = (a, b) if isinstance(a, Pointer) else (b, a)
     assert isinstance(base, Pointer)
     assert isinstance(other, Scalar)
@@ -41,11 +47,15 @@ def point(walk: Walk, insn: Insn, a: Value, b: Value) -> Value:
             return Scalar(UNSIGNED[32])
         raise _prohibited("32-bit arithmetic on a pointer", insn, a, b)
     if op not in (Alu.ADD, Alu.SUB) or (op == Alu.SUB and base is b):
-        raise _prohibited(f"{SIGNS[Alu(op)]} with a pointer", insn, a, b)
+        raise _prohibited(f"{SIGNS.get(Alu(op), Alu(op).name)} with a pointer", insn, a, b)
     if base.null:
         number = insn.dst if base is a else insn.src
-        raise Refusal("null-arithmetic", "arithmetic on a pointer that may be null",
-                      reg(number, base), f"compare r{number} with 0 first")  # fmt: skip
+        raise Refusal(
+            "null-arithmetic",
+            "arithmetic on a pointer that may be null",
+            reg(number, base),
+            f"compare r{number} with 0 first",
+        )
     mark_precise(other)
     if base.kind in FIXED:
         if base.kind == Kind.MAP and op == Alu.ADD and not other.num.umax:

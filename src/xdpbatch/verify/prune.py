@@ -92,10 +92,10 @@ class Comparison:
         """One stack slot, of which the bytes in `read` (bit i is byte 7 - i) matter."""
         if old is None:
             return True
-        if type(old) is Pointer:
-            return type(new) is Pointer and self._pointer(old, new)
-        held = old if type(old) is Scalar else None if type(old) is Pointer else old.value  # type: ignore[union-attr]
-        have = new if type(new) is Scalar else getattr(new, "value", None)
+        if isinstance(old, Pointer):
+            return isinstance(new, Pointer) and self._pointer(old, new)
+        held = old if isinstance(old, Scalar) else old.value
+        have = new if isinstance(new, Scalar) else getattr(new, "value", None)
         before, now = kinds(old), kinds(new)
         for at in range(8):
             if not read >> (7 - at) & 1:
@@ -143,9 +143,9 @@ def compare(walk: Walk, old: Checkpoint, new: State, index: int, exact: bool) ->
         have = now.slots
         for at, slot in enumerate(was.slots):
             part = read >> (8 * at) & 0xFF
-            if part and slot is not None:
-                if not result.slot(slot, have[at] if at < len(have) else None, part, depth, at):
-                    return None
+            now_slot = have[at] if at < len(have) else None
+            if part and not result.slot(slot, now_slot, part, depth, at):
+                return None
     for a, b in zip(old.refs, new.refs, strict=True):
         if a[1] != b[1] or not result._same_id(a[0], b[0]):
             return None
@@ -153,8 +153,10 @@ def compare(walk: Walk, old: Checkpoint, new: State, index: int, exact: bool) ->
 
 
 def live_registers(walk: Walk, state: State, depth: int, index: int) -> int:
-    """Registers (bit set) of the frame at `depth` that may still be read, with the innermost frame at
-    `index`: a caller's are those after the call, and before it too if the call runs a callback."""
+    """Registers (bit set) of the frame at `depth` that may still be read.
+
+    The innermost frame is at `index`; a caller's are those after the call, and before it too if the
+    call runs a callback."""
     if depth == len(state.frames) - 1:
         return walk.live[index]
     above = state.frames[depth + 1]
@@ -171,10 +173,7 @@ def adopt(walk: Walk, old: Checkpoint, new: State, index: int, found: Comparison
     for depth, (was, now) in enumerate(zip(old.frames, new.frames, strict=True)):
         for number in walk.registers[live_registers(walk, new, depth, index)]:
             _adopt_value(was.regs[number], now.regs[number], found.exact)
-        if found.exact:
-            read = ALL
-        else:
-            read = old.read[depth]
+        read = ALL if found.exact else old.read[depth]
         if read:
             mark_read(new, depth, read)
             for at, (slot, have) in enumerate(zip(was.slots, now.slots, strict=False)):

@@ -1,9 +1,8 @@
-"""What a comparison that came out one way says of its two operands. Analogous to regs_refine_cond_op
-of kernel/bpf/verifier.c.
+"""What a comparison that came out one way says of its two operands. Analogous to
+regs_refine_cond_op of kernel/bpf/verifier.c.
 
-`refine(op, wide, a, b)` gives both Nums where `a op b` holds, or None where it never does; a negative
-`op` is the opposite of JSET, which has no opcode. A Num about which nothing new is known comes back
-as the same object.
+`refine(op, wide, a, b)` gives both Nums where `a op b` holds, or None where it never does. A Num
+about which nothing new is known comes back as the same object.
 """
 
 from __future__ import annotations
@@ -15,6 +14,12 @@ from xdpbatch.verify.domain import Num, reduced
 from xdpbatch.verify.tnum import M32, M64, meet
 
 Pair = tuple[Num, Num]
+NO_BIT = -int(Jmp.JSET)  # the opposite of JSET, which has no opcode
+INVERSE: dict[int, int] = {
+    Jmp.JEQ: Jmp.JNE, Jmp.JNE: Jmp.JEQ, Jmp.JGT: Jmp.JLE, Jmp.JLE: Jmp.JGT,
+    Jmp.JGE: Jmp.JLT, Jmp.JLT: Jmp.JGE, Jmp.JSGT: Jmp.JSLE, Jmp.JSLE: Jmp.JSGT,
+    Jmp.JSGE: Jmp.JSLT, Jmp.JSLT: Jmp.JSGE, Jmp.JSET: NO_BIT,
+}  # fmt: skip
 
 
 def refine(op: int, wide: bool, a: Num, b: Num) -> Pair | None:
@@ -87,10 +92,18 @@ def _equal(wide: bool, a: Num, b: Num) -> Pair | None:
     bits = meet(a.value, a.mask, b.value, b.mask)
     if bits is None:
         return None
-    lows = (max(a.umin, b.umin), max(a.smin, b.smin), max(a.umin32, b.umin32),
-            max(a.smin32, b.smin32))  # fmt: skip
-    highs = (min(a.umax, b.umax), min(a.smax, b.smax), min(a.umax32, b.umax32),
-             min(a.smax32, b.smax32))  # fmt: skip
+    lows = (
+        max(a.umin, b.umin),
+        max(a.smin, b.smin),
+        max(a.umin32, b.umin32),
+        max(a.smin32, b.smin32),
+    )
+    highs = (
+        min(a.umax, b.umax),
+        min(a.smax, b.smax),
+        min(a.umax32, b.umax32),
+        min(a.smax32, b.smax32),
+    )
     if any(low > high for low, high in zip(lows, highs, strict=True)):
         return None
     num = reduced(*bits, lows[0], highs[0], lows[1], highs[1], lows[2], highs[2], lows[3], highs[3])
@@ -167,5 +180,5 @@ _RULES: dict[int, Callable[[bool, Num, Num], Pair | None]] = {
     Jmp.JSLT: lambda wide, a, b: _signed_less(wide, a, b, 1),
     Jmp.JSLE: lambda wide, a, b: _signed_less(wide, a, b, 0),
     Jmp.JSET: _some_bit,
-    -Jmp.JSET: _no_bit,
+    NO_BIT: _no_bit,
 }

@@ -34,12 +34,17 @@ def pointer(number: int, value: Value | None, write: bool) -> Pointer:
     verb = VERB[write]
     if isinstance(value, Pointer):
         if value.null:
-            raise Refusal("null-deref", f"{verb} through a pointer that may be null",
-                          reg(number, value), f"compare r{number} with 0 before this {verb}")  # fmt: skip
+            raise Refusal(
+                "null-deref",
+                f"{verb} through a pointer that may be null",
+                reg(number, value),
+                f"compare r{number} with 0 before this {verb}",
+            )
         if value.kind in REGIONS or value.kind == Kind.STACK:
             return value
-        raise Refusal("bad-pointer", f"{verb} through a pointer to {WORDS[value.kind]}",
-                      reg(number, value))  # fmt: skip
+        raise Refusal(
+            "bad-pointer", f"{verb} through a pointer to {WORDS[value.kind]}", reg(number, value)
+        )
     if value is None:
         raise uninitialised(number)
     hint = "pointers into the packet end with any helper that moves it: load ctx->data again"
@@ -49,15 +54,19 @@ def pointer(number: int, value: Value | None, write: bool) -> Pointer:
 def uninitialised(number: int) -> Refusal:
     """r`number` is read but nothing was written to it."""
     hint = "helper and function calls leave r1-r5 undefined" if 1 <= number <= 5 else ""
-    return Refusal("uninit-register", f"r{number} is read before it is written",
-                   reg(number, None), hint)  # fmt: skip
+    return Refusal(
+        "uninit-register", f"r{number} is read before it is written", reg(number, None), hint
+    )
 
 
 def reserved(insn: Insn, *fields: int) -> None:
     """Fields that an instruction does not use must be 0."""
     if any(fields):
-        raise Refusal("reserved-field", "an unused field of the instruction is not 0",
-                      f"dst {insn.dst}, src {insn.src}, off {insn.off}, imm {insn.imm}")  # fmt: skip
+        raise Refusal(
+            "reserved-field",
+            "an unused field of the instruction is not 0",
+            f"dst {insn.dst}, src {insn.src}, off {insn.off}, imm {insn.imm}",
+        )
 
 
 def memory(number: int, base: Pointer, off: int, size: int, write: bool) -> None:
@@ -69,8 +78,12 @@ def memory(number: int, base: Pointer, off: int, size: int, write: bool) -> None
         flag = BPF_F_RDONLY_PROG if write else BPF_F_WRONLY_PROG
         if base.map.flags & flag or (write and base.map.type == MapNumber.XSKMAP):
             word = "read" if write else "write"
-            raise Refusal("map-access", f"{VERB[write]} of a map that programs may only {word}",
-                          reg(number, base), f"map {base.map.name} has the flag for it")  # fmt: skip
+            raise Refusal(
+                "map-access",
+                f"{VERB[write]} of a map that programs may only {word}",
+                reg(number, base),
+                f"map {base.map.name} has the flag for it",
+            )
         bounded(number, base, off, size, write, base.map.value_size, "map-value-bounds")
     elif base.kind == Kind.MEM:
         bounded(number, base, off, size, write, base.size, "memory-bounds")
@@ -85,22 +98,24 @@ def packet(number: int, base: Pointer, off: int, size: int, write: bool) -> None
     """[off, off + size) lies in what comparisons with data_end (or data) proved."""
     verb, word = VERB[write], WORDS[base.kind]
     if base.num.smin < 0:
-        raise Refusal("packet-bounds", f"{verb} at a packet offset that may be negative",
-                      reg(number, base), "make the index unsigned or check index >= 0")  # fmt: skip
+        raise Refusal(
+            "packet-bounds",
+            f"{verb} at a packet offset that may be negative",
+            reg(number, base),
+            "make the index unsigned or check index >= 0",
+        )
     start = base.off + off
     if start < 0 or start + size > base.range:
-        end, limit = max(base.range, 0), "data" if base.kind == Kind.PACKET_META else "data_end"
-        proven = f"[0, {end})" if end else "nothing"
-        text = reg(number, base)
-        if base.num.mask:
-            proven += " from its variable part on" if end else " of it"
-            if base.num.umax > MAX_PACKET_OFF:
-                text += f", more than {MAX_PACKET_OFF} bytes away,"
-        verb_past = "read" if not write else "write"
-        start_of = f"{word} + {start + size}" if not base.num.mask else "the pointer's end"
-        raise Refusal("packet-bounds", f"{verb} may {verb_past} past the end of the packet",
-                      f"{text} and only {proven} is proven to lie before {limit}",
-                      f"compare {start_of.replace('packet', 'data')} with {limit} before this {verb}")  # fmt: skip
+        limit = "data" if base.kind == Kind.PACKET_META else "data_end"
+        proven = f"only [0, {base.range}) is" if base.range > 0 else "nothing from there on is"
+        far = f", up to {base.num.umax} bytes away," if base.num.umax > MAX_PACKET_OFF else ""
+        end = f"{word} + {start + size}".replace("packet", "data")
+        raise Refusal(
+            "packet-bounds",
+            f"{verb} may {'write' if write else 'read'} past the end of the packet",
+            f"{reg(number, base)}{far} and {proven} proven to lie before {limit}",
+            f"compare {'the end of it' if base.num.mask else end} with {limit} before this {verb}",
+        )
 
 
 def bounded(
@@ -112,8 +127,12 @@ def bounded(
     if low < 0 or num.umax >= MAX_VAR_OFF or high > limit:
         what = f"{size} bytes at [{low}, {high})" if num.mask else f"[{low}, {high})"
         hint = "bound the index with a comparison or a mask" if num.mask else ""
-        raise Refusal(code, f"{VERB[write]} outside of the object's {limit} bytes",
-                      f"{reg(number, base)}, the access touches {what}", hint)  # fmt: skip
+        raise Refusal(
+            code,
+            f"{VERB[write]} outside of the object's {limit} bytes",
+            f"{reg(number, base)}, the access touches {what}",
+            hint,
+        )
 
 
 def context(
@@ -121,38 +140,64 @@ def context(
 ) -> Kind | None:
     """A load of a field of struct xdp_md: the kind of pointer it gives, None for a number."""
     if base.off or base.num.mask or base.num.value:
-        raise Refusal("invalid-ctx-access", "access through a ctx pointer that was moved",
-                      reg(number, base), "keep ctx in a register of its own")  # fmt: skip
+        raise Refusal(
+            "invalid-ctx-access",
+            "access through a ctx pointer that was moved",
+            reg(number, base),
+            "keep ctx in a register of its own",
+        )
     if write:
-        raise Refusal("invalid-ctx-access", "store into the ctx",
-                      "no field of struct xdp_md can be written")  # fmt: skip
+        raise Refusal(
+            "invalid-ctx-access", "store into the ctx", "no field of struct xdp_md can be written"
+        )
     if size != 4 or off % 4 or not 0 <= off < CTX_SIZE:
-        raise Refusal("invalid-ctx-access", f"load of {size} bytes at offset {off} of the ctx",
-                      "fields of struct xdp_md are 4 bytes each at 0, 4, ... 20",
-                      "load whole 4-byte fields")  # fmt: skip
+        raise Refusal(
+            "invalid-ctx-access",
+            f"load of {size} bytes at offset {off} of the ctx",
+            "fields of struct xdp_md are 4 bytes each at 0, 4, ... 20",
+            "load whole 4-byte fields",
+        )
     if off == CTX_EGRESS and attach != Attach.DEVMAP:
-        raise Refusal("invalid-ctx-access", "load of ctx->egress_ifindex",
-                      "only programs of section xdp/devmap have it")  # fmt: skip
-    return {CTX_DATA: Kind.PACKET, CTX_DATA_END: Kind.PACKET_END,
-            CTX_DATA_META: Kind.PACKET_META}.get(off)  # fmt: skip
+        raise Refusal(
+            "invalid-ctx-access",
+            "load of ctx->egress_ifindex",
+            "only programs of section xdp/devmap have it",
+        )
+    return {
+        CTX_DATA: Kind.PACKET,
+        CTX_DATA_END: Kind.PACKET_END,
+        CTX_DATA_META: Kind.PACKET_META,
+    }.get(off)
 
 
 def atomic_target(number: int, base: Pointer) -> None:
     """Atomics work on stack, map values and records only."""
     if base.kind in (Kind.CTX, Kind.PACKET, Kind.PACKET_META):
-        raise Refusal("bad-atomic", f"atomic operation on {WORDS[base.kind]}", reg(number, base),
-                      "use a plain load and store")  # fmt: skip
+        raise Refusal(
+            "bad-atomic",
+            f"atomic operation on {WORDS[base.kind]}",
+            reg(number, base),
+            "use a plain load and store",
+        )
 
 
 def pointer_offset(number: int, base: Pointer) -> None:
     """After pointer arithmetic: offsets stay so small that no address can wrap around."""
     if not (-MAX_VAR_OFF < base.off < MAX_VAR_OFF and -MAX_VAR_OFF < base.num.smin < MAX_VAR_OFF):
-        raise Refusal("pointer-arithmetic", "pointer offset is too large or unbounded",
-                      reg(number, base), "bound the index before it is added")  # fmt: skip
+        raise Refusal(
+            "pointer-arithmetic",
+            "pointer offset is too large or unbounded",
+            reg(number, base),
+            "bound the index before it is added",
+        )
 
 
 def added_number(number: int, value: Scalar) -> None:
     """Before pointer arithmetic: the number that is added or subtracted is bounded below."""
     if not -MAX_VAR_OFF < value.num.smin < MAX_VAR_OFF:
-        raise Refusal("pointer-arithmetic", "pointer arithmetic with an unbounded number",
-                      reg(number, value), "make the index unsigned and bound it first")  # fmt: skip
+        raise Refusal(
+            "pointer-arithmetic",
+            "pointer arithmetic with an unbounded number",
+            reg(number, value),
+            "make the index unsigned and bound it first",
+        )

@@ -40,21 +40,31 @@ def extent(pointer: Pointer, off: int, size: int, what: str = "access") -> tuple
     frame's 512 bytes."""
     num = pointer.num
     if num.smin <= -MAX_VAR_OFF or num.smax >= MAX_VAR_OFF:
-        raise Refusal("stack-bounds", f"{what} of the stack at an unbounded offset",
-                      f"the base is {pointer!r}", "bound the index with a comparison")  # fmt: skip
+        raise Refusal(
+            "stack-bounds",
+            f"{what} of the stack at an unbounded offset",
+            f"the base is {pointer!r}",
+            "bound the index with a comparison",
+        )
     low, high = pointer.off + off + num.smin, pointer.off + off + num.smax + size
     if low < -MAX_STACK or high > 0:
-        raise Refusal("stack-bounds", f"{what} of {size} bytes leaves the stack",
-                      f"it touches [{low}, {high}) from r10, only [-{MAX_STACK}, 0) is the frame",
-                      "check the array's size and the index")  # fmt: skip
+        raise Refusal(
+            "stack-bounds",
+            f"{what} of {size} bytes leaves the stack",
+            f"it touches [{low}, {high}) from r10, only [-{MAX_STACK}, 0) is the frame",
+            "check the array's size and the index",
+        )
     return low, high
 
 
 def check_alignment(pointer: Pointer, off: int, size: int) -> None:
     """Stack accesses are aligned, so that one never touches two slots."""
     if (pointer.off + off + pointer.num.value | pointer.num.mask) & (size - 1):
-        raise Refusal("stack-alignment", f"misaligned {size}-byte access of the stack",
-                      f"the base is {pointer!r}, the instruction's offset {off:+d}")  # fmt: skip
+        raise Refusal(
+            "stack-alignment",
+            f"misaligned {size}-byte access of the stack",
+            f"the base is {pointer!r}, the instruction's offset {off:+d}",
+        )
 
 
 def touch(walk: Walk, state: State, pointer: Pointer, low: int) -> Frame:
@@ -89,8 +99,11 @@ def load(walk: Walk, state: State, pointer: Pointer, off: int, size: int) -> Val
     slot = frame.slots[index] if index < len(frame.slots) else None
     if isinstance(slot, Pointer) or (size == 8 and isinstance(slot, Scalar)):
         if size != 8:
-            raise Refusal("stack-partial-fill", "load of a part of a spilled pointer",
-                          f"the slot at r10{low - at:+d} holds {slot!r}")  # fmt: skip
+            raise Refusal(
+                "stack-partial-fill",
+                "load of a part of a spilled pointer",
+                f"the slot at r10{low - at:+d} holds {slot!r}",
+            )
         return slot
     held = slot if isinstance(slot, Scalar) else slot.value if isinstance(slot, Partial) else None
     touched = kinds(slot)[at : at + size]
@@ -127,11 +140,18 @@ def store(walk: Walk, state: State, pointer: Pointer, off: int, size: int, value
     frame = touch(walk, state, pointer, low)
     if isinstance(value, Pointer):
         if value.kind == Kind.STACK and pointer.frame != len(state.frames) - 1:
-            raise Refusal("pointer-leak", "store of a stack pointer into a caller's stack",
-                          "the frame it points to is gone when the caller reads it")  # fmt: skip
+            raise Refusal(
+                "pointer-leak",
+                "store of a stack pointer into a caller's stack",
+                "the frame it points to is gone when the caller reads it",
+            )
         if size != 8 and not pointer.num.mask:
-            raise Refusal("stack-partial-spill", f"store of {size} bytes of a pointer",
-                          f"the value is {value!r}", "store all 8 bytes")  # fmt: skip
+            raise Refusal(
+                "stack-partial-spill",
+                f"store of {size} bytes of a pointer",
+                f"the value is {value!r}",
+                "store all 8 bytes",
+            )
     if pointer.num.mask:
         _store_somewhere(walk, frame, low, high, value)
         return
@@ -176,12 +196,13 @@ def forget(walk: Walk, frame: Frame, low: int, high: int, keep_zero: bool = Fals
     for index in range(-((high - 1) // 8) - 1, -(low // 8)):
         base = -8 * (index + 1)
         new = list(kinds(frame.slot(index)))
-        zeros = isinstance(slot := frame.slot(index), Scalar) and slot.num.umax == 0
-        if keep_zero and zeros:
-            mark_precise(slot)  # type: ignore[arg-type]
+        slot = frame.slot(index)
+        if keep_zero and isinstance(slot, Scalar) and not slot.num.umax:
+            mark_precise(slot)
             continue
         for at in range(8):
-            if (low <= base + at < high and not (keep_zero and new[at] == Byte.ZERO)) or new[at] == Byte.SPILL:
+            hit = low <= base + at < high and not (keep_zero and new[at] == Byte.ZERO)
+            if hit or new[at] == Byte.SPILL:
                 new[at] = Byte.MISC
         frame.set_slot(index, Partial(tuple(new)))
 

@@ -30,7 +30,10 @@ class Scalar:
         self.anchored = False  # held by a checkpoint
 
     def __repr__(self) -> str:
-        return f"a number {describe(self.num)}" if self.num.mask else f"the number {self.num.smin}"
+        text = describe(self.num)
+        if not self.num.mask:
+            return f"the number {text}"
+        return f"an {text} number" if text == "unknown" else f"a number in {text}"
 
 
 def derived(num: Num, a: Scalar, b: Scalar | None = None) -> Scalar:
@@ -86,8 +89,8 @@ class Pointer:
 
     `id`: pointers with one id share the variable offset (packet) or the null check (`null`).
     `range`: bytes from packet+num that are proven to lie before data_end (or data, for metadata).
-    `map`: the map of MAP, MAP_VALUE, MAP_KEY. `size`: bytes of MEM. `frame`: depth of the STACK frame,
-    or the function's first instruction for FUNC. `ref`: the acquired reference, 0 if none.
+    `map`: the map of MAP, MAP_VALUE, MAP_KEY. `size`: bytes of MEM. `frame`: depth of the STACK
+    frame, or for FUNC the function's first instruction. `ref`: the acquired reference, 0 if none.
     `inner`: the map came out of the map-in-map of that name; `map` is then its template.
     """
 
@@ -313,8 +316,8 @@ class Checkpoint:
 
 
 def mark_read(state: State, depth: int, mask: int) -> None:
-    """Record that stack bytes of the frame at `depth` were read: all checkpoints back to their write
-    must compare them."""
+    """Record that stack bytes of the frame at `depth` were read: all checkpoints back to where they
+    were written must compare them."""
     mask &= ~state.frames[depth].written
     at = state.parent
     while mask and at is not None and depth < len(at.frames):

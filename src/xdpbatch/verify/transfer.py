@@ -1,8 +1,8 @@
-"""What an instruction does to the state. Analogous to check_alu_op, check_mem_access, check_atomic and
-check_ld_imm of kernel/bpf/verifier.c.
+"""What an instruction does to the state. Analogous to check_alu_op, check_mem_access, check_atomic
+and check_ld_imm of kernel/bpf/verifier.c.
 
-`STEPS` has one function per opcode: it raises Refusal, or changes the state and returns the index of
-the next instruction. Calls and exits are in `call`, conditional jumps in `branch`.
+`steps` has one function per opcode: it raises Refusal, or changes the state and returns the index
+of the next instruction. Calls and exits are in `call`, conditional jumps in `branch`.
 """
 
 from __future__ import annotations
@@ -171,10 +171,9 @@ def read(walk: Walk, state: State, base: Pointer, number: int, insn: Insn, index
     require.memory(number, base, off, size, False)
     if kind == Kind.MAP_VALUE and not base.num.mask:
         spec = base.map
-        if spec is not None and spec.frozen and spec.contents is not None:
-            if spec.flags & BPF_F_RDONLY_PROG:
-                at = base.off + off + base.num.smin
-                return Scalar(const(int.from_bytes(spec.contents[at : at + size], "little")))
+        if spec and spec.frozen and spec.contents is not None and spec.flags & BPF_F_RDONLY_PROG:
+            at = base.off + off + base.num.smin
+            return Scalar(const(int.from_bytes(spec.contents[at : at + size], "little")))
     return Scalar(UNSIGNED[8 * size])
 
 
@@ -272,17 +271,26 @@ def wide_immediate(walk: Walk, state: State, frame: Frame, insn: Insn, index: in
             define(frame, insn.dst, Pointer(Kind.MAP, map=spec))
         else:
             if spec.type != MapNumber.ARRAY or spec.max_entries != 1:
-                raise Refusal("map-access", f"address of a value of map {spec.name}",
-                              "only arrays of one element have such addresses")  # fmt: skip
+                raise Refusal(
+                    "map-access",
+                    f"address of a value of map {spec.name}",
+                    "only arrays of one element have such addresses",
+                )
             if not 0 <= insn.imm < spec.value_size:
-                raise Refusal("map-value-bounds", f"address outside of the value of {spec.name}",
-                              f"offset {insn.imm} of {spec.value_size} bytes")  # fmt: skip
+                raise Refusal(
+                    "map-value-bounds",
+                    f"address outside of the value of {spec.name}",
+                    f"offset {insn.imm} of {spec.value_size} bytes",
+                )
             define(frame, insn.dst, Pointer(Kind.MAP_VALUE, insn.imm, map=spec))
     elif insn.src == PSEUDO_FUNC and insn.target is not None:
         define(frame, insn.dst, Pointer(Kind.FUNC, frame=insn.target))
     else:
-        raise Refusal("unsupported", f"address of kernel symbol {insn.ref or insn.imm}",
-                      "this runtime has no kernel variables")  # fmt: skip
+        raise Refusal(
+            "unsupported",
+            f"address of kernel symbol {insn.ref or insn.imm}",
+            "this runtime has no kernel variables",
+        )
     return index + 1
 
 

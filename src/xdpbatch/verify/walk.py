@@ -1,5 +1,5 @@
 """The walk over all paths of a program. Analogous to do_check and is_state_visited of
-kernel/bpf/verifier.c: depth first, the fall-through before the jump, states compared at prune points.
+kernel/bpf/verifier.c: depth first, the fall-through before the jump, compared at prune points.
 """
 
 from __future__ import annotations
@@ -132,14 +132,15 @@ class Walk:
                         raise _endless()
                     if not forced and jumps < 20 and since < 100:
                         keep = False
-                    continue
-                found = prune.compare(self, old, state, index, False)
-                if found is not None:
-                    old.hits += 1
-                    prune.adopt(self, old, state, index, found)
-                    return True
-                old.misses += 1
-                if old.misses > old.hits * 3 + 3:
+                else:
+                    found = prune.compare(self, old, state, index, False)
+                    if found is not None:
+                        old.hits += 1
+                        prune.adopt(self, old, state, index, found)
+                        return True
+                old.misses += keep
+                patience = 64 if forced and old.branches else 3
+                if old.misses > old.hits * patience + patience:
                     known.remove(old)
         if keep:
             self._checkpoint(index, state)
@@ -153,12 +154,14 @@ class Walk:
             for number in range(11):
                 if not live >> number & 1:
                     frame.regs[number] = None
-            for values in (frame.regs, frame.slots):
-                for i, value in enumerate(values):
-                    if type(value) is Scalar:
-                        values[i] = _anchored(value, fresh)
-                    elif type(value) is Partial and value.value is not None:
-                        values[i] = Partial(value.kinds, _anchored(value.value, fresh))
+            for number, value in enumerate(frame.regs):
+                if isinstance(value, Scalar):
+                    frame.regs[number] = _anchored(value, fresh)
+            for i, slot in enumerate(frame.slots):
+                if isinstance(slot, Scalar):
+                    frame.slots[i] = _anchored(slot, fresh)
+                elif isinstance(slot, Partial) and slot.value is not None:
+                    frame.slots[i] = Partial(slot.kinds, _anchored(slot.value, fresh))
         self.explored.setdefault(index, []).append(checkpoint := Checkpoint(state, index))
         state.parent = checkpoint
         for frame in state.frames:
@@ -253,7 +256,7 @@ def _merged(a: Access, b: Access) -> Access:
 
 
 def _anchored(value: Scalar, fresh: dict[int, Scalar]) -> Scalar:
-    """The Scalar that a checkpoint holds for `value`: precise only if a path from there needs it."""
+    """The Scalar that a checkpoint holds: precise only if a path from there needs it."""
     if value.precise:
         value = fresh.setdefault(id(value), Scalar(value.num))
     value.anchored = True
@@ -269,11 +272,18 @@ def _unchanged(walk: Walk, old: Checkpoint, state: State, index: int) -> bool:
 
 
 def _too_complex() -> Refusal:
-    return Refusal("too-complex", f"more than {MAX_PROCESSED} instructions were walked",
-                   "the program has too many paths, or a loop without a bound",
-                   "bound each loop by a constant, or use bpf_loop")  # fmt: skip
+    return Refusal(
+        "too-complex",
+        f"more than {MAX_PROCESSED} instructions were walked",
+        "the program has too many paths, or a loop without a bound",
+        "bound each loop by a constant, or use bpf_loop",
+    )
 
 
 def _endless() -> Refusal:
-    return Refusal("infinite-loop", "a loop comes round without any change",
-                   "it is not proven to end", "count iterations against a constant bound")  # fmt: skip
+    return Refusal(
+        "infinite-loop",
+        "a loop comes round without any change",
+        "it is not proven to end",
+        "count iterations against a constant bound",
+    )
