@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from types import SimpleNamespace
+import platform
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -13,7 +15,7 @@ from xdpbatch.data.buff import RXQ_INFO, XDP_BUFF
 from xdpbatch.data.layout import address_of, aligned
 from xdpbatch.errors import UnsupportedError
 from xdpbatch.helpers import Arg, Helper, Ret
-from xdpbatch.jit import Compiled, llvm
+from xdpbatch.jit import Compiled
 from xdpbatch.mem import load64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
@@ -24,6 +26,7 @@ from xdpbatch.rewrite.control import BPF_MAX_LOOPS, control
 from xdpbatch.rewrite.patch import Code
 from xdpbatch.uapi import MapNumber
 
+BACKENDS = ["llvm", "x86"] if platform.machine() == "x86_64" else ["llvm"]
 U64 = ctypes.c_uint64
 ANY = Arg.ANYTHING
 HELPERS = {
@@ -44,6 +47,11 @@ def target(buff: int, map: int, index: int, max_entries: int) -> int:
 def two_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "helpers", lambda: HELPERS)
     monkeypatch.setattr(calls, "map_type", lambda number: SimpleNamespace(target=target))
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> ModuleType:
+    return import_module(f"xdpbatch.jit.{request.param}")
 
 
 def xlated(text: str, *depths: int) -> Xlated:
@@ -91,16 +99,16 @@ LOOP = """
     ("count", "calls", "total"),
     [(0, 0, 0), (1, 1, 0), (3, 3, 3), (5, 5, 10), (9, 5, 10), (1 << 32 | 2, 2, 1)],
 )
-def test_loop(count: int, calls: int, total: int) -> None:
+def test_loop(count: int, calls: int, total: int, backend: ModuleType) -> None:
     """i + 1 after a callback that returned 1, the count otherwise; r6 to r9 are kept."""
-    code = llvm.compile(xlated(f"r1 = {count} ll\nr4 = 0\n{LOOP}", 8, 0), {})
+    code = backend.compile(xlated(f"r1 = {count} ll\nr4 = 0\n{LOOP}", 8, 0), {})
     assert run(code, 0) == calls + 624 + (total << 32)
 
 
-def test_loop_refuses_what_the_kernel_refuses() -> None:
-    code = llvm.compile(xlated(f"r4 = r1\nr1 = 1\n{LOOP}", 8, 0), {})
+def test_loop_refuses_what_the_kernel_refuses(backend: ModuleType) -> None:
+    code = backend.compile(xlated(f"r4 = r1\nr1 = 1\n{LOOP}", 8, 0), {})
     assert run(code, 1) == (-errno.EINVAL + 624) & (1 << 64) - 1
-    code = llvm.compile(xlated(f"r4 = 0\n{LOOP}", 8, 0), {})
+    code = backend.compile(xlated(f"r4 = 0\n{LOOP}", 8, 0), {})
     assert run(code, BPF_MAX_LOOPS + 1) == (-errno.E2BIG + 624) & (1 << 64) - 1
 
 
@@ -121,13 +129,13 @@ TAIL = """
 OTHER = "r0 = *(u64 *)(r1 + 0)\nr0 += 100\nexit"
 
 
-def test_tail_call_returns_the_other_programs_verdict_for_each_packet() -> None:
-    other = llvm.compile(xlated(OTHER), {})
+def test_tail_call_returns_the_other_programs_verdict_for_each_packet(backend: ModuleType) -> None:
+    other = backend.compile(xlated(OTHER), {})
     entries = aligned(64).view("<u8")
     entries[1] = other.address
     program = xlated(TAIL)
     assert tail_calls(program.insns)
-    code = llvm.compile(batch(program), {"programs": address_of(entries)})
+    code = backend.compile(batch(program), {"programs": address_of(entries)})
     rxq, buffs = RXQ_INFO.array(1), XDP_BUFF.array(4)
     rxq["tail_calls"] = 5
     buffs["rxq"] = address_of(rxq)
@@ -138,11 +146,11 @@ def test_tail_call_returns_the_other_programs_verdict_for_each_packet() -> None:
     assert rxq["tail_calls"][0] == 0
 
 
-def test_tail_call_in_a_function_returns_to_its_caller() -> None:
-    other = llvm.compile(xlated(OTHER), {})
+def test_tail_call_in_a_function_returns_to_its_caller(backend: ModuleType) -> None:
+    other = backend.compile(xlated(OTHER), {})
     entries = aligned(64).view("<u8")
     entries[1] = other.address
-    code = llvm.compile(
+    code = backend.compile(
         xlated(f"call f\nr0 += 1000\nexit\nf:\n{TAIL}", 0, 0), {"programs": address_of(entries)}
     )
     buffs = XDP_BUFF.array(1)
