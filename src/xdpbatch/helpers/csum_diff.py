@@ -1,15 +1,12 @@
 """bpf_csum_diff(from, from_size, to, to_size, seed): the Internet checksum of a change
-(net/core/filter.c). Since Linux 6.13 the result is folded to 16 bits."""
+(net/core/filter.c). Since Linux 6.13 the result is folded to 16 bits, and sizes may be odd: the
+missing bytes of the last word are zero."""
 
 from __future__ import annotations
 
-import errno
-
 from xdpbatch.helpers import Arg, Helper, Ret
-from xdpbatch.mem import load32
+from xdpbatch.mem import load8, load32
 from xdpbatch.native import native
-
-EINVAL = errno.EINVAL
 
 
 @native
@@ -21,21 +18,22 @@ def add_folded(a: int, b: int) -> int:
 
 @native
 def partial(data: int, size: int, seed: int) -> int:
-    """32-bit one's complement sum of `size` bytes, a multiple of 4: csum_partial()."""
+    """32-bit one's complement sum of `size` bytes: csum_partial()."""
     total = 0
-    for at in range(0, size, 4):
+    whole = size & -4
+    for at in range(0, whole, 4):
         total += load32(data + at)
+    for at in range(whole, size):
+        total += load8(data + at) << (at - whole) * 8
     total = add_folded(total & 0xFFFFFFFF, total >> 32)
     return add_folded(total, seed)
 
 
 @native
 def csum_diff(source: int, source_size: int, to: int, to_size: int, seed: int) -> int:
-    """The sum of `to` minus that of `source`, plus the seed, folded; -EINVAL for odd sizes."""
+    """The sum of `to` minus that of `source`, plus the seed, folded to 16 bits."""
     source_size &= 0xFFFFFFFF
     to_size &= 0xFFFFFFFF
-    if (source_size | to_size) & 3 != 0:
-        return -EINVAL
     seed &= 0xFFFFFFFF
     total = seed
     if to_size != 0:

@@ -30,6 +30,7 @@ from xdpbatch.native import Native
 from xdpbatch.program import Attach, MapSpec
 from xdpbatch.uapi import (
     BPF_ANY,
+    BPF_F_LOCK,
     BPF_F_RDONLY,
     BPF_F_RDONLY_PROG,
     BPF_F_WRONLY,
@@ -279,6 +280,8 @@ class Map(MutableMapping[bytes, bytes]):
             raise self.error(errno.EPERM, "update")
         self._sized("key", key, self.spec.key_size)
         self._sized("value", value, self.kind.user_size(self.spec))
+        if flags & BPF_F_LOCK:
+            raise self.error(errno.EINVAL, "update with BPF_F_LOCK")  # no value holds a lock
         self._checked("update", self.kind.write(self, address_in(key), value, flags))
 
     def take(self, key: bytes = b"") -> bytes:

@@ -24,6 +24,7 @@ from xdpbatch.program import MapSpec
 from xdpbatch.uapi import (
     BPF_EXIST,
     BPF_F_INNER_MAP,
+    BPF_F_LOCK,
     BPF_F_MMAPABLE,
     BPF_F_NUMA_NODE,
     BPF_NOEXIST,
@@ -45,12 +46,14 @@ def lookup(map: int, key: int, value_size: int, max_entries: int) -> int:
 @native
 def refused(key: int, flags: int, max_entries: int) -> int:
     """What array_map_update_elem() checks before it writes: 0 or -errno."""
-    if flags < 0 or flags > BPF_EXIST:
+    if flags < 0 or flags & ~BPF_F_LOCK > BPF_EXIST:
         return -EINVAL
     if load32(key) >= max_entries:
         return -E2BIG
     if flags & BPF_NOEXIST:
         return -EEXIST
+    if flags & BPF_F_LOCK:
+        return -EINVAL  # no value of this runtime's maps holds a bpf_spin_lock
     return 0
 
 

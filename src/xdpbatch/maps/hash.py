@@ -3,7 +3,7 @@
 Analogous to htab_map_ops (kernel/bpf/hashtab.c). As there, an update of an existing key writes a
 spare element and puts it in the old one's place: a pointer to the old value keeps showing the old
 value until the spare is used by the next such update. An element that was deleted is the next one
-that an insertion takes.
+that an insertion takes. With BPF_F_NO_PREALLOC a replaced element is freed like a deleted one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from xdpbatch.maps import MapType
 from xdpbatch.maps.hashing import hash_key
 from xdpbatch.maps.table import (
     ELEMENTS,
+    LIMIT,
     LOCK,
     SEED,
     SPARE,
@@ -29,11 +30,12 @@ from xdpbatch.maps.table import (
     table_init,
     table_size,
     take_free,
+    used,
 )
 from xdpbatch.mem import copy, load32, load64, store32, store_release32
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
-from xdpbatch.uapi import BPF_EXIST, BPF_NOEXIST, MapNumber
+from xdpbatch.uapi import BPF_EXIST, BPF_F_NO_PREALLOC, BPF_NOEXIST, MapNumber
 
 EINVAL, ENOENT, E2BIG, EEXIST = errno.EINVAL, errno.ENOENT, errno.E2BIG, errno.EEXIST
 
@@ -68,7 +70,18 @@ def write(element: int, key: int, value: int, key_size: int, value_size: int) ->
 
 
 @native
-def put(map: int, key: int, value: int, flags: int, key_size: int, value_size: int) -> int:
+def replace(map: int, hash: int, old: int, new: int, map_flags: int) -> int:
+    """Put element `new` in the place of `old`, which is the next spare or free one."""
+    store_release32(slot_of(map, hash, old), new)
+    if map_flags & BPF_F_NO_PREALLOC != 0:
+        return give_free(map, old)
+    return store32(map + SPARE, old)
+
+
+@native
+def put(
+    map: int, key: int, value: int, flags: int, key_size: int, value_size: int, map_flags: int
+) -> int:
     """`update` under the lock."""
     hashed = hash_key(key, key_size, load64(map + SEED))
     stride = stride_of(0, key_size, value_size)
@@ -77,28 +90,29 @@ def put(map: int, key: int, value: int, flags: int, key_size: int, value_size: i
     error = refused(old, flags)
     if error != 0:
         return error
-    if old != 0:
-        spare = load32(map + SPARE)
-        write(elements + spare * stride, key, value, key_size, value_size)
-        index = (old - elements) // stride
-        store_release32(slot_of(map, hashed, index), spare)
-        store32(map + SPARE, index)
-        return 0
-    index = take_free(map)
-    if index < 0:
+    loose = map_flags & BPF_F_NO_PREALLOC
+    if old == 0 and loose != 0 and used(map) == load32(map + LIMIT) - 1:
         return -E2BIG
+    index = load32(map + SPARE)
+    if old == 0 or loose != 0:
+        index = take_free(map)
+        if index < 0:
+            return -E2BIG
     write(elements + index * stride, key, value, key_size, value_size)
-    insert(map, hashed, index)
-    return 0
+    if old != 0:
+        return replace(map, hashed, (old - elements) // stride, index, map_flags)
+    return insert(map, hashed, index)
 
 
 @native
-def update(map: int, key: int, value: int, flags: int, key_size: int, value_size: int) -> int:
+def update(
+    map: int, key: int, value: int, flags: int, key_size: int, value_size: int, map_flags: int
+) -> int:
     """Insert or replace; -E2BIG if a new key finds the map full."""
     if flags < 0 or flags > BPF_EXIST:
         return -EINVAL
     lock(map + LOCK)
-    error = put(map, key, value, flags, key_size, value_size)
+    error = put(map, key, value, flags, key_size, value_size, map_flags)
     unlock(map + LOCK)
     return error
 
@@ -145,6 +159,12 @@ def next_key(map: int, key: int, next: int, key_size: int, value_size: int) -> i
     return next_key_of(map, key, next, 0, key_size, value_size)
 
 
+def init_spare(address: int, spec: MapSpec) -> None:
+    """Set one element aside for updates, unless those take it from the free ones."""
+    if not spec.flags & BPF_F_NO_PREALLOC:
+        store32(address + SPARE, take_free(address))
+
+
 class Hash(MapType):
     number = MapNumber.HASH
     name = "hash"
@@ -161,7 +181,7 @@ class Hash(MapType):
 
     def init(self, address: int, spec: MapSpec) -> None:
         table_init(address, spec, spec.max_entries + 1, 0, 1)
-        store32(address + SPARE, take_free(address))
+        init_spare(address, spec)
 
 
 TYPE = Hash()

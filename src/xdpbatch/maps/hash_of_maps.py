@@ -12,12 +12,12 @@ from dataclasses import replace
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.maps import MAP_ID, Map, MapType, address_in, refuse
 from xdpbatch.maps.hash import delete as delete_value
+from xdpbatch.maps.hash import init_spare, next_key_of
 from xdpbatch.maps.hash import lookup as lookup_value
-from xdpbatch.maps.hash import next_key_of
 from xdpbatch.maps.hash import update as update_value
 from xdpbatch.maps.inner import check_inner, inner_map
-from xdpbatch.maps.table import SPARE, check_hash, table_init, table_size, take_free
-from xdpbatch.mem import load64, store32
+from xdpbatch.maps.table import check_hash, table_init, table_size
+from xdpbatch.mem import load64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import MapNumber
@@ -74,7 +74,7 @@ class HashOfMaps(MapType):
 
     def init(self, address: int, spec: MapSpec) -> None:
         table_init(address, replace(spec, value_size=ADDRESS), spec.max_entries + 1, 0, 1)
-        store32(address + SPARE, take_free(address))
+        init_spare(address, spec)
 
     def write(self, m: Map, key: int, value: bytes, flags: int) -> int:
         inner = inner_map(m, value)
@@ -82,7 +82,8 @@ class HashOfMaps(MapType):
             return inner
         stored = inner.address.to_bytes(8, "little")
         size = m.spec.key_size
-        error = update_value(m.address, key, address_in(stored), flags, size, ADDRESS)
+        given = (m.address, key, address_in(stored), flags, size, ADDRESS, m.spec.flags)
+        error = update_value(*given)
         if not error:
             m.hold(bytes_at(key, size), inner)
         return error

@@ -192,6 +192,12 @@ def give_free(map: int, index: int) -> int:
     return 0
 
 
+@native
+def used(map: int) -> int:
+    """How many elements are not in the pool."""
+    return load32(map + FRESH) - load32(map + FREE_COUNT)
+
+
 def bucket_count(entries: int) -> int:
     """A power of two of buckets that are half full when the map is."""
     return 1 << ((entries + PER_BUCKET - 1) // PER_BUCKET - 1).bit_length()
