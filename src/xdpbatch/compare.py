@@ -13,7 +13,7 @@ import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 
@@ -41,6 +41,8 @@ COMPARED = frozenset(
     {MapNumber.HASH, MapNumber.ARRAY, MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY}
     | {MapNumber.LRU_HASH, MapNumber.LRU_PERCPU_HASH, MapNumber.LPM_TRIE}
 )  # map types whose contents a program can change and user space can read
+
+EVENTS = (MapNumber.RINGBUF, MapNumber.PERF_EVENT_ARRAY)  # what is written there is taken out
 
 Contents = dict[bytes, bytes]
 
@@ -98,6 +100,10 @@ class Side(ABC):
     def contents(self, spec: MapSpec) -> Contents:
         """The map's elements, without the all-zero ones of an array; one CPU's values."""
 
+    @abstractmethod
+    def events(self, spec: MapSpec) -> list[bytes]:
+        """What was written to a ring buffer or perf array since the last call, in order."""
+
 
 class _Ours(Side):
     """A side in this process: maps in memory, packets on a Bench."""
@@ -123,6 +129,9 @@ class _Ours(Side):
         if spec.type in ARRAYS:
             return array_contents(one)
         return {key: value[: spec.value_size] for key, value in one.items()}
+
+    def events(self, spec: MapSpec) -> list[bytes]:
+        return list(self.instance.maps[spec.name].records())
 
 
 class Interpreted(_Ours):
@@ -196,6 +205,9 @@ class InKernel(Side):
         one = self.kernel.maps[spec.name]
         return sparse(spec, one.copies(self.kernel.cpu))
 
+    def events(self, spec: MapSpec) -> list[bytes]:
+        return list(self.kernel.maps[spec.name].records())
+
 
 def array_contents(one: Map) -> Contents:
     """The first CPU's elements that are not all zero, read from memory: arrays may be large."""
@@ -246,7 +258,12 @@ def compare(
     report.notes += [
         f"contents of map {spec.name} ({MapNumber(spec.type).name.lower()}) are not compared"
         for spec in obj.maps.values()
-        if spec.type not in COMPARED
+        if spec.type not in (*COMPARED, *EVENTS)
+    ]
+    report.notes += [
+        f"what goes to map {spec.name} (perf_event_array) is not compared with the kernel"
+        for spec in obj.maps.values()
+        if spec.type == MapNumber.PERF_EVENT_ARRAY and kernel
     ]
     stages = {} if stages is None else stages
     sides = [side(one, obj, program, backend, clock, stages) for one in against]
@@ -260,6 +277,7 @@ def compare(
     rest = _comparable(packets, report, kernel)
     while report.difference is None and (chunk := list(islice(rest, CHUNK))):
         report.difference = first_difference(sides, chunk, report.packets)
+        report.difference = report.difference or _event_difference(sides, obj)
         report.packets += len(chunk)
     if report.difference is None:
         trusted = [side for side in sides if not (foreign and side.name == "kernel")]
@@ -342,6 +360,23 @@ def _bytes(outcome: Outcome) -> str:
     return f"{len(outcome.data)} bytes, {outcome.meta} of them metadata: {outcome.data.hex(' ')}"
 
 
+def _event_difference(sides: Sequence[Side], obj: Object) -> Difference | None:
+    """The first record, in order, that differs from the first side's."""
+    for spec in obj.maps.values():
+        if spec.type not in EVENTS:
+            continue
+        perf = spec.type == MapNumber.PERF_EVENT_ARRAY  # nobody listens to the kernel's
+        able = [side for side in sides if not (perf and side.name == "kernel")]
+        left = able[0].events(spec)
+        for side in able[1:]:
+            for i, pair in enumerate(zip_longest(left, side.events(spec))):
+                if pair[0] != pair[1]:
+                    what = f"record {i} of map {spec.name}"
+                    values = map(_value, pair)
+                    return Difference(able[0].name, side.name, None, what, *values)
+    return None
+
+
 def _map_difference(sides: Sequence[Side], obj: Object) -> Difference | None:
     """The first key, in order, whose value differs from the first side's."""
     for spec in obj.maps.values():
@@ -359,4 +394,4 @@ def _map_difference(sides: Sequence[Side], obj: Object) -> Difference | None:
 
 
 def _value(value: bytes | None) -> str:
-    return "no element" if value is None else value.hex(" ")
+    return "nothing" if value is None else value.hex(" ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -37,6 +38,8 @@ PER_CPU = {MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY, MapNumber.LRU_PERCPU_H
 ARRAYS = {MapNumber.ARRAY, MapNumber.PERCPU_ARRAY}
 WITH_BTF = {MapNumber.HASH, MapNumber.ARRAY, MapNumber.LRU_HASH}  # may hold locks and timers
 XDP_MD = struct.Struct("<6I")  # data, data_end, data_meta, ingress_ifindex, queue, egress_ifindex
+RINGBUF_HEADER = 8  # BPF_RINGBUF_HDR_SZ
+RINGBUF_BUSY, RINGBUF_DISCARD = 1 << 31, 1 << 30
 FORBIDDEN = {errno.EPERM, errno.ENOSYS}
 ETH_HLEN = 14  # BPF_PROG_TEST_RUN refuses shorter packets
 
@@ -142,6 +145,29 @@ class KernelMap(MutableMapping[bytes, bytes]):
         keys, values = bpf.map_lookup_batch(self.fd, 4, size, count)
         for i in range(len(keys) // 4):
             yield keys[4 * i : 4 * i + 4], values[i * size : (i + 1) * size]
+
+    def records(self) -> Iterator[bytes]:
+        """Take the records of a ring buffer, as libbpf's ring_buffer__consume() does.
+
+        Two mappings: the consumer's position, then (read only) the producer's and the data, twice.
+        """
+        page, size = mmap.PAGESIZE, self.spec.max_entries
+        with (
+            mmap.mmap(self.fd, page, mmap.MAP_SHARED) as consumer,
+            mmap.mmap(
+                self.fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+            ) as ring,
+        ):
+            (at,) = struct.unpack_from("<Q", consumer)
+            (end,) = struct.unpack_from("<Q", ring)
+            while at < end:
+                place = page + at % size
+                (header,) = struct.unpack_from("<I", ring, place)
+                length = header & ~(RINGBUF_BUSY | RINGBUF_DISCARD)
+                if not header & RINGBUF_DISCARD:
+                    yield ring[place + RINGBUF_HEADER : place + RINGBUF_HEADER + length]
+                at += -(-(RINGBUF_HEADER + length) // 8) * 8
+            struct.pack_into("<Q", consumer, 0, at)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ MAPS = (
     MapSpec("table", MapNumber.HASH, 8, 16, 4),
     MapSpec("copies", MapNumber.PERCPU_HASH, 4, 16, 4),
     MapSpec("ports", MapNumber.DEVMAP, 4, 4, 2),
+    MapSpec("events", MapNumber.RINGBUF, 0, 0, 4096),
 )
 NAMES = ("prog", "second", "third")
 JUMPS = MapSpec("jumps", MapNumber.PROG_ARRAY, 4, 4, 4, values=dict(enumerate(reversed(NAMES))))
@@ -227,6 +228,37 @@ def adjust(f: Function) -> None:
     f.emit("r1 = r6", f"r2 = {delta}", f"call bpf_xdp_adjust_{name}", f"r{f.scalar()} = r0")
 
 
+def checksum(f: Function) -> None:
+    """A difference of two parts of the stack slots; either may be empty."""
+    first, second = (4 * f.draw(st.integers(0, 8)) for _ in "ab")
+    f.emit("r1 = r10", "r1 += -32", f"r2 = {first}", "r3 = r10", "r3 += -64", f"r4 = {second}")
+    f.emit(f"r5 = r{f.scalar()}", "call bpf_csum_diff", f"r{f.scalar()} = r0")
+
+
+def bytes_of_packet(f: Function) -> None:
+    """Copy between the packet and the stack slots, at any offset; or only its length."""
+    name = f.draw(st.sampled_from(("load_bytes", "store_bytes", "get_buff_len")))
+    offset = f.draw(st.sampled_from((str(f.draw(st.integers(0, 64))), f"r{f.scalar()}")))
+    f.emit("r1 = r6", f"r2 = {offset}", "r3 = r10", "r3 += -64")
+    f.emit(f"r4 = {f.draw(st.integers(1, 64))}", f"call bpf_xdp_{name}", f"r{f.scalar()} = r0")
+
+
+def event(f: Function) -> None:
+    """Write a record to the ring buffer: copied, or reserved and then submitted or discarded."""
+    size = f.draw(st.integers(1, 64))
+    if f.draw(st.booleans()):
+        f.emit("r1 = map[events] ll", "r2 = r10", "r2 += -64", f"r3 = {size}", "r4 = 0")
+        f.emit("call bpf_ringbuf_output", f"r{f.scalar()} = r0")
+        return
+    out = f.label()
+    f.emit("r1 = map[events] ll", "r2 = 16", "r3 = 0", "call bpf_ringbuf_reserve")
+    f.emit(f"if r0 == 0 goto {out}", f"*(u64 *)(r0 + 0) = r{f.scalar()}")
+    f.emit(f"*(u64 *)(r0 + 8) = {f.draw(IMMEDIATE)}", "r1 = r0", "r2 = 0")
+    f.emit(
+        f"call bpf_ringbuf_{f.draw(st.sampled_from(('submit', 'submit', 'discard')))}", f"{out}:"
+    )
+
+
 def tail_call(f: Function) -> None:
     """Go to another program, unless the index is out of range or too many calls were made.
 
@@ -306,6 +338,7 @@ def call(f: Function) -> None:
 SIMPLE = (alu, alu, shift, unary, wide, hint, spill, fill, stack_atomic, packet, packet, context)
 STATEMENTS = (
     *(*SIMPLE, lookup, lookup, update, delete, adjust, redirect, early_exit, call, tail_call),
+    *(checksum, bytes_of_packet, event),
 )
 
 
