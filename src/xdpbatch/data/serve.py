@@ -134,7 +134,7 @@ NATIVES = (serve, settle, poll, poll_single)
 class Thread:
     """The memory of one serving thread; `address` is its THREAD.
 
-    `queues` and `ports` are addresses, `files` descriptors that poll(2) watches; `code` has NATIVES.
+    `queues` and `ports` are addresses, `files` descriptors for poll(2); `code` has NATIVES.
     """
 
     def __init__(

@@ -82,6 +82,12 @@ def unsent(port: int) -> int:
 
 
 @native
+def later(status: int) -> int:
+    """1 if a system call's errno means no more than: nothing, or not now."""
+    return int(status == 0 or status == EAGAIN or status == EBUSY or status == ENOBUFS)  # noqa: PLR1714
+
+
+@native
 def transmit(port: int) -> int:
     """sendto until the kernel has taken all packets or takes none; how many it took.
 
@@ -97,7 +103,7 @@ def transmit(port: int) -> int:
         total += n
         if status == EBUSY and n > 0:
             store64(state + REFUSED, load64(state + REFUSED) + 1)
-        elif status not in (0, EAGAIN, EBUSY, ENOBUFS):
+        elif later(status) == 0:
             store64(state + FAILED, status)
             return total
         if n == 0 or unsent(port) == 0:
@@ -243,14 +249,24 @@ class AfXdpPort:
         return unsent(self.address) if self.sizes.tx else 0
 
     @property
+    def outstanding(self) -> int:
+        """Frames that were submitted to be sent and that the kernel has not given back."""
+        rings = self.socket.rings
+        if not self.sizes.tx:
+            return 0
+        submitted, back = load32(rings[Ring.TX].producer), load32(rings[Ring.COMPLETION].consumer)
+        return (submitted - back) & _M32
+
+    @property
     def statistics(self) -> Statistics:
         """The kernel's own counters of this socket."""
         return self.socket.statistics()
 
     @property
     def failure(self) -> OSError | None:
-        """What the last system call complained about, if it means that the port is out of order."""
-        number = int(self.state["failed"][0]) or self.socket.error()
+        """ENXIO or ENETDOWN, if the interface is gone; one that is only down may come up again."""
+        failed = int(self.state["failed"][0])
+        number = self.socket.error() or (failed if failed == errno.ENXIO else 0)
         return OSError(number, os.strerror(number), self.name) if number else None
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ def interface(name: str) -> Interface:
 def attach(program: int, to: Interface, mode: Mode) -> bpf.Fd:
     """Attach an XDP program's descriptor until the result is closed. Raises LinkError."""
     if to.attached:
-        raise _busy(to)
+        raise busy(to)
     try:
         return bpf.link_create(program, to.ifindex, BPF_XDP, _FLAG[mode])
     except bpf.BpfError as error:
@@ -146,7 +146,8 @@ def _channels(name: str) -> int:
     return int(rx + combined)
 
 
-def _busy(to: Interface) -> LinkError:
+def busy(to: Interface) -> LinkError:
+    """The error for an interface that runs another program."""
     return LinkError.of(
         "interface-busy",
         f"{to.name} already runs {to.attached}",
