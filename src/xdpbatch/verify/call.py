@@ -96,6 +96,12 @@ def leave(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int
             )
         _check_references(walk, state, "the program ends")
         return -1
+    return _return(walk, state, frame)
+
+
+def _return(walk: Walk, state: State, frame: Frame) -> int:
+    """The innermost function returns to what called it."""
+    r0 = frame.regs[0]
     if isinstance(r0, Pointer) and r0.kind == Kind.STACK:
         raise Refusal("bad-return", "a function returns a pointer into a stack", reg(0, r0))
     if frame.callback:
@@ -142,6 +148,7 @@ def _helper(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> i
         _check_map(helper, args.map)
     if helper.id == TAIL_CALL:
         _check_references(walk, state, "a tail call happens")
+        _tail_call(walk, state)
     walk.called(state, index, helper, values, args)
     if helper.id in CALLBACKS:
         push_callback(walk, state, frame, helper, values, index)
@@ -184,8 +191,23 @@ def _effects(state: State, helper: Helper, args: Arguments, values: list[Value])
         assert isinstance(released, Pointer)
         state.refs = tuple(ref for ref in state.refs if ref[0] != released.ref)
         invalidate(state, lambda p: p.ref == released.ref)
-    if helper.changes_packet or helper.id == TAIL_CALL:
-        invalidate(state, lambda p: p.kind in (Kind.PACKET, Kind.PACKET_META, Kind.PACKET_END))
+    if helper.changes_packet:
+        _packet_moved(state)
+
+
+def _tail_call(walk: Walk, state: State) -> None:
+    """A tail call that succeeds returns to the caller of this function, from a program that may have
+    moved the packet; one that fails goes on here."""
+    if len(state.frames) == 1:
+        return
+    other = state.copy()
+    other.frames[-1].regs[0] = Scalar(UNKNOWN)
+    _packet_moved(other)
+    walk.queue(_return(walk, other, other.frames[-1]), other)
+
+
+def _packet_moved(state: State) -> None:
+    invalidate(state, lambda p: p.kind in (Kind.PACKET, Kind.PACKET_META, Kind.PACKET_END))
 
 
 def invalidate(state: State, gone: object) -> None:

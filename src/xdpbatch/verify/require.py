@@ -26,6 +26,7 @@ REGIONS = {
     Kind.MAP_KEY: Region.MEM,
     Kind.MEM: Region.MEM,
 }
+READ_ONLY = (MapNumber.DEVMAP, MapNumber.DEVMAP_HASH)  # for programs: dev_map_init_map
 VERB = {False: "load", True: "store"}
 
 
@@ -76,13 +77,13 @@ def memory(number: int, base: Pointer, off: int, size: int, write: bool) -> None
     elif base.kind == Kind.MAP_VALUE:
         assert base.map is not None
         flag = BPF_F_RDONLY_PROG if write else BPF_F_WRONLY_PROG
-        if base.map.flags & flag or (write and base.map.type == MapNumber.XSKMAP):
+        if base.map.flags & flag or (write and base.map.type in READ_ONLY):
             word = "read" if write else "write"
             raise Refusal(
                 "map-access",
                 f"{VERB[write]} of a map that programs may only {word}",
                 reg(number, base),
-                f"map {base.map.name} has the flag for it",
+                f"map {base.map.name} is such by its flags or its type",
             )
         bounded(number, base, off, size, write, base.map.value_size, "map-value-bounds")
     elif base.kind == Kind.MEM:
