@@ -1,10 +1,10 @@
 """A program as text at each stage: analogous to `bpftool prog dump xlated|jited`.
 
-    raw       as loaded, with its source lines
-    xlated    after the rewrites of ctx, maps and calls
-    batched   inside the trampoline
-    llvm      LLVM IR after optimisation
-    jited     machine code
+raw       as loaded, with its source lines
+xlated    after the rewrites of ctx, maps and calls
+batched   inside the trampoline
+llvm      LLVM IR after optimisation
+jited     machine code
 """
 
 from __future__ import annotations
