@@ -26,7 +26,7 @@ def agree(texts: list[str], packets: list[bytes], count: int, *against: str) -> 
     assert report.difference is None, f"{report.difference}\n{whole}"
 
 
-PROGRAMS = st.lists(generate.texts(), min_size=1, max_size=3)
+PROGRAMS = st.lists(generate.texts(least=3), min_size=1, max_size=3)
 
 
 @given(PROGRAMS, generate.packets())
@@ -40,7 +40,7 @@ def test_the_kernel_agrees(texts: list[str], packets: list[bytes]) -> None:
     agree(texts, packets, 70, "kernel", "interp", "single", "x86")
 
 
-@given(generate.texts(most=20))
+@given(generate.texts(least=5, most=20))
 @settings(max_examples=settings().max_examples * 2)
 def test_generated_programs_are_accepted(text: str) -> None:
     note(text)
@@ -51,7 +51,7 @@ def test_the_generator_reaches_the_instruction_set() -> None:
     """Over a few hundred programs, every class and nearly every opcode is drawn."""
     seen: set[int] = set()
 
-    @given(generate.texts(most=20))
+    @given(generate.texts(least=5, most=20))
     @settings(max_examples=300)
     def collect(text: str) -> None:
         seen.update(insn.op for insn in assemble(text))
