@@ -33,7 +33,7 @@ from xdpbatch.program import Attach, MapSpec, Object, Program
 from xdpbatch.sys import bpf
 from xdpbatch.uapi import MapNumber
 
-ATTACH_TYPE = {Attach.XDP: 37, Attach.DEVMAP: 35, Attach.CPUMAP: 36}  # enum bpf_attach_type
+ATTACH_TYPE = {Attach.XDP: 37, Attach.DEVMAP: 33, Attach.CPUMAP: 35}  # enum bpf_attach_type
 PER_CPU = {MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY, MapNumber.LRU_PERCPU_HASH}
 ARRAYS = {MapNumber.ARRAY, MapNumber.PERCPU_ARRAY}
 WITH_BTF = {MapNumber.HASH, MapNumber.ARRAY, MapNumber.LRU_HASH}  # may hold locks and timers
