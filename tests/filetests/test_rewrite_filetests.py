@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 
 from xdpbatch import asm
-from xdpbatch.disasm import listing
-from xdpbatch.rewrite import xlate
-from xdpbatch.rewrite.batch import batch
-from xdpbatch.verify import verify
+from xdpbatch.dump import lines
+from xdpbatch.rewrite import Layout
 
 
 @dataclass
@@ -49,9 +47,8 @@ CASES = list(cases())
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_listing(case: Case) -> None:
-    stage = xlate(verify(asm.program("\n".join(case.parts["program"]))))
-    expected = {name: lines for name, lines in case.parts.items() if name != "program"}
+    program = asm.program("\n".join(case.parts["program"]))
+    expected = {name: text for name, text in case.parts.items() if name != "program"}
     assert expected, "nothing is expected of this case"
-    for name, lines in expected.items():
-        code = batch(stage) if name == "batched" else stage
-        assert listing(code.insns, code.subprogs).splitlines() == lines
+    for stage, text in expected.items():
+        assert list(lines(program, stage, Layout.BATCH, "llvm", opcodes=False)) == text
