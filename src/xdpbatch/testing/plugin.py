@@ -1,4 +1,11 @@
-"""The pytest plugin: tests that need a kernel feature are skipped with its name, or must run.
+"""The pytest plugin: XDP objects as fixtures, and tests that need the kernel skipped by name.
+
+    def test_firewall(xdp):
+        fw = xdp("fw.o", "xdp_fw")                  # verified and compiled; its maps are fresh
+        fw.maps["blocked"][b"\\x0a\\0\\0\\1"] = b"\\1\\0\\0\\0"
+        assert list(fw.run([packet]).actions) == [Action.XDP_DROP]
+
+`pytest --xdp-backend llvm --xdp-backend kernel` runs each test that uses `xdp` once for each.
 
 A test marked `kernel` (root and bpf(2)) or `afxdp` (AF_XDP sockets in network namespaces) is
 skipped where the machine lacks that, and the skip says what is missing. Where the environment
@@ -12,10 +19,14 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
 from xdpbatch.uapi import MapNumber
+
+if TYPE_CHECKING:
+    from xdpbatch.api import Runnable
 
 CLONE_NEWNET = 0x40000000
 AF_XDP = 44
@@ -65,6 +76,47 @@ def promised() -> frozenset[str]:
     return frozenset(filter(None, os.environ.get("XDPBATCH_REQUIRE", "").split(",")))
 
 
+class XdpLoader:
+    """Loads objects for one test; every call gives a program with maps of its own."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+
+    def __call__(
+        self, path: str | os.PathLike[str], name: str | None = None, *, batch_size: int = 64
+    ) -> Runnable:
+        """The program `name` (default: the only one) of an object, ready to run packets.
+
+        Raises ObjectError, VerifierError, UnsupportedError.
+        """
+        from xdpbatch.api import load
+
+        return load(path).program(name).compile(batch_size, self.backend)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("xdpbatch").addoption(
+        "--xdp-backend",
+        action="append",
+        choices=("llvm", "x86", "interp", "kernel"),
+        help="Run the tests that use the `xdp` fixture on this backend (repeatable; default llvm).",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "xdp_backend" in metafunc.fixturenames:
+        backends = metafunc.config.getoption("xdp_backend") or ["llvm"]
+        metafunc.parametrize("xdp_backend", backends, scope="session")
+
+
+@pytest.fixture
+def xdp(xdp_backend: str) -> XdpLoader:
+    """`xdp(path, name)`: a program of an object, verified and compiled."""
+    if xdp_backend == "kernel" and missing_kernel():
+        _lacking("kernel", missing_kernel())
+    return XdpLoader(xdp_backend)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for name in FEATURES:
         config.addinivalue_line("markers", f"{name}: needs this feature of the running kernel")
@@ -75,7 +127,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if item.get_closest_marker(name) is None:
             continue
         reason = missing()
-        if reason and name in promised():
-            pytest.fail(f"XDPBATCH_REQUIRE promises {name}, but it is missing: {reason}")
         if reason:
-            pytest.skip(f"{name} is missing: {reason}")
+            _lacking(name, reason)
+
+
+def _lacking(name: str, reason: str) -> None:
+    """Skip, or fail where the feature is promised."""
+    if name in promised():
+        pytest.fail(f"XDPBATCH_REQUIRE promises {name}, but it is missing: {reason}")
+    pytest.skip(f"{name} is missing: {reason}")
