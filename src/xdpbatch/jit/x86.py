@@ -88,7 +88,8 @@ def require_machine() -> None:
 
 def bind(xlated: Xlated) -> tuple[dict[Native, int], object]:
     """Machine code of the native functions that `xlated` calls."""
-    functions = {insn.native.function for insn in xlated.insns if insn.native}
+    called = {insn.native.function for insn in xlated.insns if insn.native}
+    functions = sorted(called, key=lambda function: function.symbol)  # one order, one cache entry
     if not functions:
         return {}, None
     from xdpbatch.jit.native import compile_native  # brings LLVM, which a bare program never needs
