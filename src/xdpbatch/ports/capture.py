@@ -37,7 +37,7 @@ from xdpbatch.data.ring import (
     room,
     submit,
 )
-from xdpbatch.data.umem import ADDRESS_MASK, AREA, UNALIGNED_SHIFT, Umem
+from xdpbatch.data.umem import ADDRESS_MASK, AREA, OFFSET_SHIFT, Umem
 from xdpbatch.mem import copy, load32, load64, store64
 from xdpbatch.native import native
 from xdpbatch.pcap.index import (
@@ -66,6 +66,7 @@ def deliver(port: int, n: int) -> int:
     taken = load64(cursor + TAKEN)
     records = load64(cursor + RECORDS) + taken * SIZEOF_RECORD
     area, frame_mask = load64(umem + AREA), load64(umem + ADDRESS_MASK)
+    offset = XDP_PACKET_HEADROOM << load64(umem + OFFSET_SHIFT)
     get, put, mask = load32(free + CACHED_CONSUMER), load32(rx + CACHED_PRODUCER), load32(rx + MASK)
     frames, descs, stamps = load64(free + DESCS), load64(rx + DESCS), load64(port + STAMPS)
     for i in range(n):
@@ -74,7 +75,7 @@ def deliver(port: int, n: int) -> int:
         frame = load64(frames + 8 * ((get + i) & mask)) & frame_mask
         copy(area + frame + XDP_PACKET_HEADROOM, load64(record + RECORD_DATA), length)
         slot = (put + i) & mask
-        store64(descs + slot * SIZEOF_DESC, frame + (XDP_PACKET_HEADROOM << UNALIGNED_SHIFT))
+        store64(descs + slot * SIZEOF_DESC, frame + offset)
         store64(descs + slot * SIZEOF_DESC + DESC_LENGTH, length)
         if stamps != 0:
             store64(stamps + slot * SIZEOF_STAMP + STAMP_TIME, load64(record + RECORD_TIME))

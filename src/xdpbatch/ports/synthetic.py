@@ -36,7 +36,7 @@ from xdpbatch.data.ring import (
     room,
     submit,
 )
-from xdpbatch.data.umem import ADDRESS_MASK, AREA, UNALIGNED_SHIFT, Umem
+from xdpbatch.data.umem import ADDRESS_MASK, AREA, OFFSET_SHIFT, Umem
 from xdpbatch.mem import copy, fill, load32, load64, prefetch, store64
 from xdpbatch.native import native
 from xdpbatch.ports import RING_SIZE, Port, flows, traffic
@@ -81,6 +81,7 @@ def produce(port: int) -> int:
     made, sequence = load64(state + MADE), load64(state + SEQUENCE)
     wrap, rows, width = load64(state + SEQUENCE_MASK), load64(state + ROWS), load64(state + WIDTH)
     area, frame_mask = load64(umem + AREA), load64(umem + ADDRESS_MASK)
+    offset = XDP_PACKET_HEADROOM << load64(umem + OFFSET_SHIFT)
     get, put, mask = load32(free + CACHED_CONSUMER), load32(rx + CACHED_PRODUCER), load32(rx + MASK)
     frames, descs, stamps = load64(free + DESCS), load64(rx + DESCS), load64(port + STAMPS)
     for i in range(n):
@@ -91,7 +92,7 @@ def produce(port: int) -> int:
             prefetch(rows + (load64(sequence + 8 * ((made + i + _AHEAD) & wrap)) >> 16))
             write(area + frame + XDP_PACKET_HEADROOM, rows + (packet >> 16), width, length)
         slot = (put + i) & mask
-        store64(descs + slot * SIZEOF_DESC, frame + (XDP_PACKET_HEADROOM << UNALIGNED_SHIFT))
+        store64(descs + slot * SIZEOF_DESC, frame + offset)
         store64(descs + slot * SIZEOF_DESC + DESC_LENGTH, length)
         if stamps != 0:
             store64(stamps + slot * SIZEOF_STAMP + STAMP_TIME, (made + i) * MICROSECOND)
