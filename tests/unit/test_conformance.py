@@ -13,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
+from tiny_elf import TinyElf
 
-from xdpbatch import isa
+from xdpbatch import examples, isa
 from xdpbatch.asm import assemble
 from xdpbatch.testing import conformance
 
@@ -401,3 +403,21 @@ def test_plugin_imports_no_numba() -> None:
     """It is started hundreds of times by the suite: a numba import alone would be 0.3 s or more."""
     script = "import sys, xdpbatch.testing.conformance; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("backend", conformance.BACKENDS)
+def test_object_with_an_xdp_program(backend: str) -> None:
+    """--elf: an XDP program runs over the memory as its packet."""
+    raw = (Path(examples.__file__).parent / "tx.o").read_bytes()
+    code = raw.hex(" ")
+    packet = bytes(range(64)).hex(" ")
+    assert plugin(packet, "--elf", "--backend", backend, code=code) == "3\n"
+
+
+@pytest.mark.parametrize("backend", conformance.BACKENDS)
+def test_object_with_a_bare_program(backend: str) -> None:
+    """--elf as the suite's writer makes it: one function in .text, r1 and r2 are the memory."""
+    elf = TinyElf()
+    code = isa.encode(assemble("r0 = *(u8 *)(r1 + 2)\nr0 += r2\nr1 = r0\ncall 5\nexit"))
+    elf.program(".text", "main", code)
+    assert plugin("01 02 03", "--elf", "--backend", backend, code=elf.bytes().hex(" ")) == "6\n"
