@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from xdpbatch.errors import UnsupportedError
 from xdpbatch.isa import LD_IMM64, PSEUDO_BTF_ID, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, Insn
-from xdpbatch.maps import SIZEOF_HEADER
+from xdpbatch.maps import SIZEOF_HEADER, map_type
 from xdpbatch.program import MapSpec
 from xdpbatch.rewrite.check import RewriteError
 from xdpbatch.rewrite.patch import Code, Patch, expand
@@ -23,7 +23,10 @@ from xdpbatch.uapi import MapNumber
 
 
 def maps(code: Code, specs: Mapping[str, MapSpec]) -> Code:
-    """`code` whose references are all PSEUDO_MAP_FD with `imm` to add."""
+    """`code` whose references are all PSEUDO_MAP_FD with `imm` to add.
+
+    Raises UnsupportedError for a map type that this runtime does not have, and kernel symbols.
+    """
 
     def patch(i: int, insn: Insn) -> Patch | None:
         if insn.op != LD_IMM64 or insn.ref is None:
@@ -37,6 +40,7 @@ def maps(code: Code, specs: Mapping[str, MapSpec]) -> Code:
             )
         if insn.ref not in specs:
             raise RewriteError(f"insn {i}: no map {insn.ref}")
+        map_type(specs[insn.ref].type, insn.ref)  # or an error that names the map
         if insn.src == PSEUDO_MAP_FD:
             return None
         if insn.src != PSEUDO_MAP_VALUE or specs[insn.ref].type != MapNumber.ARRAY:
