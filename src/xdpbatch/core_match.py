@@ -50,7 +50,7 @@ def same_kind(a: Type, b: Type) -> bool:
 def candidates(local: Btf, type_id: int, target: Btf) -> list[int]:
     """Types of the target with the same kind and essential name."""
     wanted = local.type(type_id)
-    found = map(target.type, target.by_essential_name.get(essential(wanted.name), ()))
+    found = target.flavours(essential(wanted.name))
     return [t.id for t in found if same_kind(t, wanted)]
 
 
