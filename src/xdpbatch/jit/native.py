@@ -16,7 +16,8 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterable
-from importlib import metadata
+from functools import cache as once
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +129,20 @@ def _refused(function: Native, why: str) -> TypeError:
     return TypeError(f"native function {function.symbol}: {why}")
 
 
-_tools: list[object] = []
-
-
+@once
 def _toolchain() -> tuple[object, ...]:
-    if not _tools:
-        here = Path(__file__).parent
-        ours = [(here / name).read_bytes() for name in _SOURCES]
-        _tools.extend((engine.versions(), metadata.version("numba"), cache.key_of(*ours)))
-    return tuple(_tools)
+    """What the code of a native function depends on apart from the function."""
+    here = Path(__file__).parent
+    ours = [(here / name).read_bytes() for name in _SOURCES]
+    return engine.versions(), _numba_version(), cache.key_of(*ours)
+
+
+def _numba_version() -> list[str]:
+    """The names of numba's metadata, such as numba-0.68.0.dist-info, without importing anything."""
+    spec = find_spec("numba")
+    if spec is None or spec.origin is None:
+        return []
+    return sorted(path.name for path in Path(spec.origin).parent.parent.glob("numba-*"))
 
 
 def _intrinsic_ir(function: Native) -> str:
