@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from xdpbatch.isa import Insn
 from xdpbatch.program import Program, Subprog
-from xdpbatch.verify import Verified
+
+if TYPE_CHECKING:
+    from xdpbatch.verify import Verified
 
 
 class Layout(Enum):
