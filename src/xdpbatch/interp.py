@@ -203,6 +203,10 @@ def _second(frame: Frame) -> int:
     return frame.r[insn.src] if insn.op & X else insn.imm & MASK64
 
 
+# what the offset of an ALU instruction may be; only 0 where it is not listed
+OFFSETS: dict[int, tuple[int, ...]] = {Alu.MOV: (0, 8, 16, 32), Alu.DIV: (0, 1), Alu.MOD: (0, 1)}
+
+
 def _alu(machine: Interpreter, frame: Frame) -> None:
     """ALU and ALU64: arithmetic (section 4.1) and byte swaps (section 4.2)."""
     insn, r = frame.insn, frame.r
@@ -210,7 +214,11 @@ def _alu(machine: Interpreter, frame: Frame) -> None:
     mask = (1 << bits) - 1
     operation = insn.op & 0xF0
     a, b = r[insn.dst] & mask, _second(frame) & mask
+    if insn.off not in OFFSETS.get(operation, (0,)):
+        raise machine.error(frame, f"offset {insn.off} means nothing in this instruction")
     if operation == Alu.END:
+        if insn.imm not in (16, 32, 64):
+            raise machine.error(frame, f"there are no byte swaps of {insn.imm} bits")
         swap = insn.cls == Class.ALU64 or insn.op & X  # to little endian only truncates
         whole = r[insn.dst] & ((1 << insn.imm) - 1)
         r[insn.dst] = swapped(whole, insn.imm) if swap else whole
@@ -247,7 +255,8 @@ def _jmp(machine: Interpreter, frame: Frame) -> None:
 
 
 def _target(insn: Insn) -> int:
-    assert insn.target is not None
+    if insn.target is None:
+        raise ValueError("a jump or call without a target: not made by isa.decode or asm")
     return insn.target
 
 
@@ -291,7 +300,7 @@ def _ldx(machine: Interpreter, frame: Frame) -> None:
     if insn.op == PREFETCH:
         return
     address = (frame.r[insn.src] + insn.off) & MASK64
-    if machine.buff <= address < machine.buff + xdp.SIZEOF_XDP_BUFF:
+    if machine.buff and machine.buff <= address < machine.buff + xdp.SIZEOF_XDP_BUFF:
         value = _ctx_field(machine, frame, address - machine.buff)
     else:
         machine.check(frame, address, insn.width, write=False)
@@ -328,6 +337,9 @@ def _atomic(machine: Interpreter, frame: Frame) -> None:
     if insn.imm == LOAD_ACQ:
         _ldx(machine, frame)
         return
+    plain = insn.imm & ~FETCH in ATOMIC_OPS or insn.imm in (XCHG, CMPXCHG)
+    if insn.imm != STORE_REL and not (plain and insn.width >= 4):
+        raise machine.error(frame, f"there is no atomic operation {insn.imm:#x} of this width")
     address = (r[insn.dst] + insn.off) & MASK64
     machine.check(frame, address, insn.width, write=True)
     old, source = LOAD[insn.width](address) & mask, r[insn.src] & mask

@@ -228,6 +228,8 @@ def decode(code: bytes) -> list[Insn]:
 def _with_target(slot: int, insn: Insn, index_of: dict[int, int]) -> Insn:
     if insn.op == GOTOL or (insn.op == CALL and insn.src == BPF_CALL):
         goal = slot + 1 + insn.imm
+    elif insn.op == LD_IMM64 and insn.src == PSEUDO_FUNC:
+        goal = slot + 1 + ((insn.imm & MASK32) ^ 1 << 31) - (1 << 31)
     elif insn.is_jump:
         goal = slot + 1 + insn.off
     else:
