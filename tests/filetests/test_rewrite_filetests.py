@@ -15,7 +15,6 @@ import pytest
 
 from xdpbatch import asm
 from xdpbatch.dump import lines
-from xdpbatch.rewrite import Layout
 
 
 @dataclass
@@ -51,4 +50,4 @@ def test_listing(case: Case) -> None:
     expected = {name: text for name, text in case.parts.items() if name != "program"}
     assert expected, "nothing is expected of this case"
     for stage, text in expected.items():
-        assert list(lines(program, stage, Layout.BATCH, "llvm", opcodes=False)) == text
+        assert list(lines(program, stage, Form(), "llvm", opcodes=False)) == text
