@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from xdpbatch import asm
-from xdpbatch.dump import lines
+from xdpbatch.isa import slot_of
+from xdpbatch.rewrite import Xlated, xlate
+from xdpbatch.rewrite.batch import batch
+from xdpbatch.verify import verify
 
 
 @dataclass
@@ -46,8 +49,19 @@ CASES = list(cases())
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_listing(case: Case) -> None:
-    program = asm.program("\n".join(case.parts["program"]))
+    xlated = xlate(verify(asm.program("\n".join(case.parts["program"]))))
     expected = {name: text for name, text in case.parts.items() if name != "program"}
     assert expected, "nothing is expected of this case"
     for stage, text in expected.items():
-        assert list(lines(program, stage, Form(), "llvm", opcodes=False)) == text
+        code = batch(xlated) if stage == "batched" else xlated
+        assert list(listing(code)) == text
+
+
+def listing(code: Xlated) -> Iterator[str]:
+    """Each function's name, then its instructions behind their slots."""
+    names = {subprog.start: subprog.name for subprog in code.subprogs}
+    slots = slot_of(code.insns)
+    for i, line in enumerate(asm.disassemble(code.insns)):
+        if i in names:
+            yield f"{names[i]}:"
+        yield f"{slots[i]:>5}: {line}"
