@@ -84,7 +84,7 @@ def unsent(port: int) -> int:
 @native
 def later(status: int) -> int:
     """1 if a system call's errno means no more than: nothing, or not now."""
-    return int(status == 0 or status == EAGAIN or status == EBUSY or status == ENOBUFS)  # noqa: PLR1714
+    return int(status in (0, EAGAIN) or status in (EBUSY, ENOBUFS))
 
 
 @native

@@ -24,12 +24,7 @@ SKB_MODE, DRV_MODE = 1 << 1, 1 << 2  # XDP_FLAGS_*, include/uapi/linux/if_link.h
 SIOCETHTOOL, GDRVINFO, GCHANNELS = 0x8946, 0x3, 0x3C
 IFF_UP = 1
 ERANGE_MTU = (errno.ERANGE, errno.EINVAL, errno.E2BIG, errno.EMSGSIZE)
-_ATTACHED = {
-    1: "native",
-    2: "skb",
-    3: "offloaded",
-    4: "native and skb",
-}  # enum of IFLA_XDP_ATTACHED
+_ATTACHED = {"xdp": "native", "xdpgeneric": "skb", "xdpoffload": "offloaded"}  # of pyroute2
 
 
 class Mode(StrEnum):
@@ -109,13 +104,13 @@ def _missing(name: str, why: str) -> LinkError:
 
 def _attached(link: Any) -> str:
     """What IFLA_XDP says: nothing, or mode and program id."""
-    nested = link.get_attr("IFLA_XDP")
-    mode = nested.get_attr("IFLA_XDP_ATTACHED") if nested else 0
+    nested: Any = link.get_attr("IFLA_XDP")
+    mode: str | None = nested.get_attr("IFLA_XDP_ATTACHED") if nested else None
     if not mode:
         return ""
     ids = [nested.get_attr(f"IFLA_XDP_{kind}PROG_ID") for kind in ("", "DRV_", "SKB_", "HW_")]
     number = next((one for one in ids if one), "?")
-    return f"program {number} in {_ATTACHED.get(mode, 'unknown')} mode"
+    return f"program {number} in {_ATTACHED.get(mode, mode)} mode"
 
 
 def _ethtool(name: str, request: bytearray) -> bool:

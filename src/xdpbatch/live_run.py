@@ -1,0 +1,261 @@
+"""A live run: what `xdpbatch run -i` does, from the object's path to the last count.
+
+Analogous to one invocation of xdp-bench: attach, show rates, detach, whatever ends it. SIGINT and
+SIGTERM end it with a summary, SIGHUP has the object read again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import json
+import os
+import platform
+import pwd
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdpbatch import elf, live_report
+from xdpbatch.errors import UnsupportedError, XdpBatchError
+from xdpbatch.live import Counts, Live, Setup
+from xdpbatch.program import Program
+from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Entry, Instance, the_program
+from xdpbatch.sys.link import LinkError
+from xdpbatch.uapi import MapNumber
+
+PR_SET_NO_NEW_PRIVS = 38
+_REFERRING = (MapNumber.PROG_ARRAY, MapNumber.ARRAY_OF_MAPS, MapNumber.HASH_OF_MAPS)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveJob:
+    """One live run. `duration` None: until a signal comes; `interval` 0: no rates."""
+
+    path: Path
+    setup: Setup
+    name: str | None = None
+    section: str | None = None
+    backend: str = "llvm"
+    duration: float | None = None
+    interval: float = 1.0
+    extended: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    user: str | None = None
+
+
+class Loaded:
+    """The program that runs, and every one that ran before: threads may still be in their code."""
+
+    def __init__(self, job: LiveJob) -> None:
+        if job.backend not in NATIVE:
+            raise UnsupportedError.of(
+                "backend",
+                f"backend {job.backend} does not run on live interfaces",
+                suggestion=f"--backend {NATIVE[0]}",
+            )
+        self._job = job
+        self._before: list[tuple[Instance, Entry]] = []
+        self._load(None)
+
+    def reload(self) -> None:
+        """Read the object again. Maps whose definition is the same keep their contents."""
+        instance, entry = self.instance, self.entry
+        self._load(instance)
+        self._before.append((instance, entry))
+
+    def _load(self, before: Instance | None) -> None:
+        job = self._job
+        obj = elf.load(job.path)
+        program = the_program(obj, job.name, job.section)
+        instance = Instance(obj)
+        for name, old in before.maps.items() if before else ():
+            spec = obj.maps.get(name)
+            if spec == old.spec and spec.contents is None and spec.type not in _REFERRING:
+                instance.maps[name] = old
+        form = SINGLE if job.setup.single else BATCH
+        self.entry: Entry = instance.entry(program, job.backend, form)
+        self.instance, self.program = instance, program
+
+
+class Signals:
+    """Asks to end or to reload, as flags; entered, signals set them."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+        self.reload = False
+
+    def __enter__(self) -> Signals:
+        ending = dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._end)
+        handlers = {**ending, signal.SIGHUP: self._hang_up}
+        self._previous = {n: signal.signal(n, handler) for n, handler in handlers.items()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _end(self, *_: object) -> None:
+        self.end.set()
+
+    def _hang_up(self, *_: object) -> None:
+        self.reload = True
+
+
+def run(job: LiveJob) -> Counts:
+    """Take over, serve, give back; rates and summary go to stdout. Raises XdpBatchError for what
+    prevents the start, and after the summary if an interface vanished.
+    """
+    loaded = Loaded(job)
+    with Signals() as signals:
+        live = Live(job.setup, loaded.entry.address)
+        try:
+            if job.user:
+                drop_privileges(job.user)
+            say(job, in_force(job, loaded.program, live))
+            began = time.monotonic()
+            live.start()
+            watch(job, live, loaded, signals, began)
+        finally:
+            counts = live.stop()
+    finish(job, loaded.program, counts, time.monotonic() - began)
+    if live.failure is not None:
+        raise vanished(live.failure)
+    return counts
+
+
+def watch(job: LiveJob, live: Live, loaded: Loaded, signals: Signals, began: float) -> None:
+    """Show rates until it is time to end."""
+    before, then = live.counts(), began
+    while not signals.end.is_set() and live.failure is None:
+        wait = job.interval or 1.0
+        if job.duration is not None:
+            wait = min(wait, began + job.duration - time.monotonic())
+        if wait <= 0:
+            return
+        signals.end.wait(wait)
+        if signals.reload:
+            signals.reload = False
+            reload(live, loaded)
+        now, at = live.counts(), time.monotonic()
+        if job.interval and not signals.end.is_set():
+            rates(job, live, live_report.difference(now, before), at - then)
+        before, then = now, at
+
+
+def reload(live: Live, loaded: Loaded) -> None:
+    """Swap the program; if the new one is refused, the old one goes on."""
+    try:
+        loaded.reload()
+    except XdpBatchError as error:
+        print(f"{error}\nnot reloaded: {loaded.program.name} goes on", file=sys.stderr)
+        return
+    live.swap(loaded.entry.address)
+    print(f"reloaded: {loaded.program.name}", file=sys.stderr)
+
+
+def rates(job: LiveJob, live: Live, counts: Counts, seconds: float) -> None:
+    """One interval's lines, or its object."""
+    if job.as_json:
+        print(json.dumps({"schema": live_report.SCHEMA, "type": "rates",
+                          **live_report.as_object(counts, seconds)}), flush=True)  # fmt: skip
+        return
+    print(live_report.line("Summary", counts, seconds), flush=True)
+    if job.extended:
+        for station in live.stations():
+            total = station.stats.packets
+            print(f"  {station.interface.name} queue {station.queue}: {total:,} packets in all")
+        print("\n".join(live_report.reasons(counts, seconds)), flush=True)
+
+
+def finish(job: LiveJob, program: Program, counts: Counts, seconds: float) -> None:
+    """The summary, or the last object."""
+    if job.as_json:
+        print(json.dumps({
+            "schema": live_report.SCHEMA,
+            "type": "summary",
+            "program": program.name,
+            "section": program.section,
+            "backend": job.backend,
+            "layout": "single" if job.setup.single else "batch",
+            "batch_size": 1 if job.setup.single else job.setup.batch_size,
+            "mode": f"live {', '.join(job.setup.interfaces)}",
+            **live_report.as_object(counts, seconds),
+            "kernel_release": platform.release(),
+            "machine": platform.machine(),
+        }), flush=True)  # fmt: skip
+        return
+    print("\n".join(live_report.summary(counts, seconds)), flush=True)
+
+
+def in_force(job: LiveJob, program: Program, live: Live) -> str:
+    """What is in force, for the first line."""
+    copying = {live.zero_copy[i.ifindex] for i in live.interfaces}
+    copy = "/".join("zero-copy" if one else "copy" for one in sorted(copying))
+    batch = "one by one" if job.setup.single else f"batch {job.setup.batch_size}"
+    return (
+        f"{program.name} (section {program.section}) of {job.path} on "
+        f"{', '.join(map(str, live.interfaces))}: queues {ranges(live.queues)}, "
+        f"{job.setup.mode} mode, {copy}, backend {job.backend}, {batch}, "
+        f"rings of {job.setup.ring_size}, {live.lane_count} threads"
+    )
+
+
+def say(job: LiveJob, text: str) -> None:
+    """A message: to stderr if stdout is for a program."""
+    if not job.quiet:
+        print(text, file=sys.stderr if job.as_json else sys.stdout, flush=True)
+
+
+def parse_queues(text: str) -> list[int] | None:
+    """`all` (None), `3`, `0-3` or `0,2,4-5`. Raises XdpBatchError."""
+    if text == "all":
+        return None
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            found += range(int(first), int(last or first) + 1)
+    except ValueError:
+        found = []
+    if not found:
+        raise XdpBatchError.of(
+            "usage", f"{text!r} names no queues", suggestion="-q all, -q 0, -q 0-3, -q 0,2"
+        )
+    return found
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """0-3 for 0, 1, 2, 3."""
+    whole = list(range(numbers[0], numbers[-1] + 1)) == list(numbers) and len(numbers) > 1
+    return f"{numbers[0]}-{numbers[-1]}" if whole else ",".join(map(str, numbers))
+
+
+def drop_privileges(name: str) -> None:
+    """Become a user for good, with its groups, and gain no privileges again."""
+    try:
+        user = pwd.getpwnam(name)
+        groups = [g.gr_gid for g in grp.getgrall() if name in g.gr_mem]
+        os.setgroups([user.pw_gid, *groups])
+        os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+        os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    except (KeyError, PermissionError) as error:
+        raise XdpBatchError.of(
+            "user", f"cannot become user {name}", reason=str(error), suggestion="run as root"
+        ) from None
+    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def vanished(failure: OSError) -> LinkError:
+    """The error for an interface that went away."""
+    return LinkError.of(
+        "interface-vanished",
+        f"{failure.filename} vanished",
+        reason=failure.strerror or "",
+        suggestion="the counts above are complete up to then",
+    )
