@@ -115,15 +115,16 @@ BITS: dict[int, Callable[[int, int, int, int], tnum.Tnum]] = {
 
 def alu(op: int, wide: bool, a: Num, b: Num, signed: bool = False) -> Num:
     """What `a op b` can be; `wide` is ALU64, `signed` DIV and MOD with offset 1."""
-    if not a.mask and not b.mask:
-        return const(concrete(op, wide, a.value, b.value, signed))
-    if op in RANGES:
-        return _by_ranges(op, wide, a, b)
     if op in (Alu.LSH, Alu.RSH, Alu.ARSH):
         bits = 64 if wide else 32
         if b.mask or b.value >= bits:
             return UNSIGNED[bits]
-        return _shift(op, wide, a, b.value)
+        if a.mask:
+            return _shift(op, wide, a, b.value)
+    if not a.mask and not b.mask:
+        return const(concrete(op, wide, a.value, b.value, signed))
+    if op in RANGES:
+        return _by_ranges(op, wide, a, b)
     if op in (Alu.DIV, Alu.MOD):
         return _divide(op, wide, a, b, signed)
     raise ValueError(f"no arithmetic operation: {op:#x}")

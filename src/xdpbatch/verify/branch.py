@@ -117,8 +117,8 @@ def _pointer_outcome(insn: Insn, a: Value, b: Value) -> bool | None:
 
 
 def _never_null(pointer: Pointer) -> bool:
-    """Kinds that no offset can bring to address 0: the kernel's reg_not_null."""
-    return pointer.kind in (Kind.STACK, Kind.MAP, Kind.MAP_VALUE, Kind.MEM, Kind.MAP_KEY, Kind.CTX)
+    """Whether a comparison with 0 is decided: reg_not_null, which knows no ctx, stack or packet."""
+    return pointer.kind in (Kind.MAP, Kind.MAP_VALUE, Kind.MEM, Kind.MAP_KEY)
 
 
 def _learn_pointers(insn: Insn, a: Value, b: Value, yes: State, no: State) -> None:

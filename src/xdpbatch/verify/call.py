@@ -196,8 +196,8 @@ def _effects(state: State, helper: Helper, args: Arguments, values: list[Value])
 
 
 def _tail_call(walk: Walk, state: State) -> None:
-    """A tail call that succeeds returns to the caller of this function, from a program that may have
-    moved the packet; one that fails goes on here."""
+    """A tail call that succeeds returns to this function's caller, from a program that may have moved
+    the packet; one that fails goes on here."""
     if len(state.frames) == 1:
         return
     other = state.copy()

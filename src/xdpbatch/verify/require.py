@@ -25,6 +25,7 @@ REGIONS = {
     Kind.MAP_VALUE: Region.MAP_VALUE,
     Kind.MAP_KEY: Region.MEM,
     Kind.MEM: Region.MEM,
+    Kind.XDP_SOCK: Region.MAP_VALUE,
 }
 READ_ONLY = (MapNumber.DEVMAP, MapNumber.DEVMAP_HASH)  # for programs: dev_map_init_map
 VERB = {False: "load", True: "store"}
@@ -88,6 +89,13 @@ def memory(number: int, base: Pointer, off: int, size: int, write: bool) -> None
         bounded(number, base, off, size, write, base.map.value_size, "map-value-bounds")
     elif base.kind == Kind.MEM:
         bounded(number, base, off, size, write, base.size, "memory-bounds")
+    elif base.kind == Kind.XDP_SOCK:
+        if write or (base.off + off, size) != (0, 4):
+            raise Refusal(
+                "map-access",
+                f"{VERB[write]} of something else than queue_id of an AF_XDP socket",
+                reg(number, base),
+            )
     elif base.kind == Kind.MAP_KEY:
         if write:
             raise Refusal("map-access", "store into a map's key", reg(number, base))
@@ -171,14 +179,20 @@ def context(
     }.get(off)
 
 
-def atomic_target(number: int, base: Pointer) -> None:
-    """Atomics work on stack, map values and records only."""
+def atomic_target(number: int, base: Pointer, off: int, size: int) -> None:
+    """Atomics work on stack, map values and records only, and are aligned."""
     if base.kind in (Kind.CTX, Kind.PACKET, Kind.PACKET_META):
         raise Refusal(
             "bad-atomic",
             f"atomic operation on {WORDS[base.kind]}",
             reg(number, base),
             "use a plain load and store",
+        )
+    if (base.off + off + base.num.value | base.num.mask) & (size - 1):
+        raise Refusal(
+            "bad-atomic",
+            f"misaligned {size}-byte atomic operation",
+            f"{reg(number, base)}, the instruction's offset is {off:+d}",
         )
 
 

@@ -229,13 +229,13 @@ def atomic(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> in
     size = WIDTH[Size(insn.op & 0x18)]
     if op == LOAD_ACQ:
         base = require.pointer(insn.src, operand(frame, insn.src), False)
-        require.atomic_target(insn.src, base)
+        require.atomic_target(insn.src, base, insn.off, size)
         define(frame, insn.dst, read(walk, state, base, insn.src, insn, index))
         return index + 1
     value = operand(frame, insn.src)
     if op == STORE_REL:
         base = require.pointer(insn.dst, operand(frame, insn.dst), True)
-        require.atomic_target(insn.dst, base)
+        require.atomic_target(insn.dst, base, insn.off, size)
         write(walk, state, base, insn.dst, insn, value, index)
         return index + 1
     if (op & ~FETCH not in ATOMIC_OPS and op not in (XCHG, CMPXCHG)) or size < 4:
@@ -243,15 +243,14 @@ def atomic(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> in
     if op == CMPXCHG:
         operand(frame, 0)
     base = require.pointer(insn.dst, operand(frame, insn.dst), True)
-    require.atomic_target(insn.dst, base)
+    require.atomic_target(insn.dst, base, insn.off, size)
     old = read(walk, state, base, insn.dst, insn, index)
     if base.kind == Kind.STACK:  # whatever was spilled there is not what it was
         stack.store(walk, state, base, insn.off, size, Scalar(UNSIGNED[8 * size]))
     else:
         require.memory(insn.dst, base, insn.off, size, True)
     if op & FETCH:
-        kept = old if isinstance(old, Scalar) else Scalar(UNSIGNED[8 * size])
-        define(frame, 0 if op == CMPXCHG else insn.src, kept)
+        define(frame, 0 if op == CMPXCHG else insn.src, old)
     return index + 1
 
 

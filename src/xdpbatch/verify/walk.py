@@ -184,8 +184,18 @@ class Walk:
         """A load, store or atomic at `base` + `off`; merged with what other paths do there."""
         access = self._place(state, base, off)
         known = self.facts.get(index)
-        if known != access:
-            self.facts[index] = _merged(known, access) if isinstance(known, Access) else access
+        if known == access:
+            return
+        if isinstance(known, Access):
+            if known.region != access.region and Region.CTX in (known.region, access.region):
+                raise Refusal(
+                    "mixed-pointers",
+                    "one path accesses the ctx here, another something else",
+                    f"{known.region.name} on one path, {access.region.name} on this one",
+                    "a ctx access is rewritten, so that it must be one on every path",
+                )
+            access = _merged(known, access)
+        self.facts[index] = access
 
     def _place(self, state: State, base: Pointer, off: int) -> Access:
         kind = base.kind
