@@ -18,7 +18,7 @@ import itertools
 import os
 import pkgutil
 from abc import ABC
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import cache
 from weakref import WeakValueDictionary
@@ -231,6 +231,21 @@ def add_program(address: int, attach: Attach = Attach.XDP) -> ProgramEntry:
 by_id: WeakValueDictionary[int, Map] = WeakValueDictionary()
 
 
+def as_it_stands(op: Native) -> Callable[..., int]:
+    """The operation as a Python function."""
+    return op
+
+
+# How operations are run for user space; jit.operations makes machine code of busy ones.
+runner: Callable[[Native], Callable[..., int]] = as_it_stands
+
+
+def run_with(chosen: Callable[[Native], Callable[..., int]]) -> None:
+    """Run the operations of all maps through `chosen(op)` from now on."""
+    global runner
+    runner = chosen
+
+
 class Map(MutableMapping[bytes, bytes]):
     """One created map. As a mapping it behaves as bpf(2) does from user space.
 
@@ -260,6 +275,9 @@ class Map(MutableMapping[bytes, bytes]):
         for i, field in enumerate(fields):
             store32(self.address + 4 * i, field)
         store64(self.address + MAP_SIZE, size)
+        self._known = {"map": self.address}
+        for name, offset in GEOMETRY.items():
+            self._known[name] = load32(self.address + offset)
         self.kind.init(self.address, spec)
         if spec.contents is not None:
             self.put(bytes(spec.key_size), spec.contents)
@@ -269,10 +287,8 @@ class Map(MutableMapping[bytes, bytes]):
         """Call an operation of this map's type with arguments by name; -524 if it has none."""
         if op is None:
             return -ENOTSUPP
-        known = {"map": self.address, **arguments}
-        for name, offset in GEOMETRY.items():
-            known[name] = load32(self.address + offset)
-        return op(*(known[name] for name in op.params))
+        known = {**self._known, **arguments}
+        return runner(op)(*[known[name] for name in op.params])
 
     def put(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
         """bpf_map_update_elem(): `flags` are BPF_ANY, BPF_NOEXIST, BPF_EXIST."""
