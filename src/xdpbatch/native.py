@@ -16,7 +16,6 @@ Rules for such a function, so that both ways agree:
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -29,7 +28,7 @@ class Native:
     def __init__(self, python: Callable[..., int]) -> None:
         self.python = python
         self.symbol = f"{python.__module__.removeprefix('xdpbatch.')}.{python.__name__}"
-        self.params = tuple(inspect.signature(python).parameters)
+        self.params = python.__code__.co_varnames[: python.__code__.co_argcount]
         update_wrapper(self, python)
 
     @property

@@ -153,6 +153,17 @@ def test_two_names_of_one_map() -> None:
     assert run(llvm.compile(xlated(text), {"one": address, "two": address_of(other)})) == 1
 
 
+@pytest.mark.parametrize("name", ['a"b', "x\ndefine i64 @f() {", "\\00", "ünïcode", "a b", ""])
+def test_names_of_an_object_are_harmless(name: str) -> None:
+    program = xlated("r0 = map[m] ll\ncall f\nexit\nf: exit", 0, 0)
+    insns = (replace(program.insns[0], ref=name), *program.insns[1:])
+    subprogs = tuple(replace(subprog, name=name) for subprog in program.subprogs)
+    named = replace(program.program, name=name)
+    hostile = replace(program, program=named, insns=insns, subprogs=subprogs)
+    before = llvm.compile(hostile, {name: 4096})
+    assert before.address
+
+
 def test_callbacks_are_called_by_address() -> None:
     text = "r6 = func[f] ll\nr1 = 20\ncallx r6\nexit\nf: r0 = r1\nr0 += 22\nexit"
     assert run(llvm.compile(xlated(text, 0, 0), {})) == 42

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from functools import cache as once
 from pathlib import Path
 
-from xdpbatch.jit import Compiled, cache, engine
+from xdpbatch.jit import Compiled, cache, engine, native
+from xdpbatch.jit.llvm_lower import ENTRY, lower, symbol
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Xlated
 from xdpbatch.uapi import MAX_BPF_STACK
-
-ENTRY = "xdpbatch.entry"
 
 
 def compile(xlated: Xlated, maps: Mapping[str, int]) -> Compiled:  # noqa: A001
@@ -68,12 +67,13 @@ def _symbols(xlated: Xlated, maps: Mapping[str, int]) -> dict[str, str]:
     """
     first: dict[object, str] = {}
     used = sorted({insn.ref for insn in xlated.insns if insn.ref is not None})
-    return {name: first.setdefault(maps.get(name, name), f"map.{name}") for name in used}
+    return {
+        name: first.setdefault(maps.get(name, name), symbol("map", i, name))
+        for i, name in enumerate(used)
+    }
 
 
 def _key(xlated: Xlated, symbols: Mapping[str, str], bare: bool) -> str:
-    from xdpbatch.jit import native
-
     functions = native.identity(insn.native.function for insn in xlated.insns if insn.native)
     extra = (getattr(xlated, "body", 0), getattr(xlated, "buff_slot", 0))
     parts = (xlated.insns, xlated.subprogs, xlated.stack_depth, xlated.layout, extra)
@@ -89,9 +89,6 @@ def _sources() -> str:
 
 def _module(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool) -> engine.Module:
     """The program and all that it calls as one module that exports ENTRY."""
-    from xdpbatch.jit import native
-    from xdpbatch.jit.llvm_lower import lower
-
     called = native.closure(insn.native.function for insn in xlated.insns if insn.native)
     texts = [str(lower(xlated, symbols, bare=bare)), *map(native.ir_of, called)]
     module = engine.link(texts)

@@ -8,6 +8,7 @@ except atomics.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from llvmlite import ir
@@ -53,9 +54,9 @@ def lower(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool = False) -> 
     `symbols` has the name of the external symbol that stands for each map. In a `bare` program,
     which nobody verified, registers start as 0 and a call of helper 5 is the conformance suite's.
     """
-    module = ir.Module(xlated.program.name)
+    module = ir.Module()
     functions = {
-        subprog.start: ir.Function(module, FUNCTION, f"bpf.{subprog.start}.{subprog.name}")
+        subprog.start: ir.Function(module, FUNCTION, symbol("bpf", subprog.start, subprog.name))
         for subprog in xlated.subprogs
     }
     for subprog, depth in zip(xlated.subprogs, xlated.stack_depth, strict=True):
@@ -66,6 +67,11 @@ def lower(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool = False) -> 
     rest = [I64(0) if bare else UNDEFINED] * (ARGUMENTS - len(given))
     b.ret(b.call(functions[0], [*given, *rest, given[0]]))
     return module
+
+
+def symbol(kind: str, number: int, name: str) -> str:
+    """A name for LLVM: unique by its number, and harmless whatever the object calls things."""
+    return f"{kind}.{number}.{re.sub(r'[^A-Za-z0-9_.]', '_', name)}"
 
 
 class Lowering:
@@ -173,8 +179,7 @@ class Lowering:
         """Calls of BPF functions, of native functions, and by register."""
         if insn.src == NATIVE_CALL and insn.native is not None:
             values = [self.argument(insn, argument) for argument in insn.native.arguments]
-            symbol = insn.native.function.symbol
-            callee = declare(self.b, symbol, I64, *[I64] * len(values))
+            callee = declare(self.b, insn.native.function.symbol, I64, *[I64] * len(values))
             result = self.b.call(callee, values)
         elif insn.op == CALL and insn.src == BPF_CALL and insn.target is not None:
             result = self.b.call(self.functions[insn.target], self.registers())
@@ -247,9 +252,8 @@ class Lowering:
 
     def map(self, name: str) -> ir.Value:
         """The block of a map, an external symbol."""
-        symbol = self.symbols[name]
-        known = self.b.module.globals.get(symbol)
-        return known or ir.GlobalVariable(self.b.module, ir.ArrayType(I8, 0), symbol)
+        known = self.b.module.globals.get(self.symbols[name])
+        return known or ir.GlobalVariable(self.b.module, ir.ArrayType(I8, 0), self.symbols[name])
 
     def ldx(self, i: int, insn: Insn) -> None:
         """LDX: loads, zero-extending or sign-extending (sections 5.1, 5.2); and PREFETCH."""
