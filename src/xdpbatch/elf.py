@@ -22,6 +22,7 @@ from xdpbatch.externs import Externs
 from xdpbatch.link import Linker
 from xdpbatch.map_defs import MapTable
 from xdpbatch.program import Attach, Object, Program
+from xdpbatch.target import Target
 
 MAX_FILE = 64 << 20  # bytes; an object with DWARF of a large program has one or two MiB
 
@@ -33,13 +34,13 @@ def load(
     *,
     name: str = "",
     sections: Collection[str] = (),
-    target: Btf | None = None,
+    target: Target | None = None,
 ) -> Object:
     """The programs and maps of an object file, given by its path or its bytes.
 
     `name` is what errors call the file (default: its path); `sections` names further sections to
-    take for XDP programs; `target` are the kernel types that CO-RE relocations are resolved
-    against (default: the program's own). Raises ObjectError for a file that holds no XDP program
+    take for XDP programs; `target` is the kernel whose types and configuration they are to fit
+    (default: the running one). Raises ObjectError for a file that holds no XDP program
     or contradicts itself, UnsupportedError for what only the kernel can provide.
     """
     if isinstance(source, bytes | bytearray | memoryview):
@@ -49,7 +50,7 @@ def load(
 
 
 def _named(
-    path: str, read: Callable[[], bytes], sections: Collection[str], target: Btf | None
+    path: str, read: Callable[[], bytes], sections: Collection[str], target: Target | None
 ) -> Object:
     """Errors of what follows name the file."""
     try:
@@ -77,13 +78,15 @@ def _in_file(error: XdpBatchError, path: str) -> XdpBatchError:
     return type(error)(*(replace(diagnostic, where=place) for diagnostic, place in found))
 
 
-def _load(elf: ElfFile, path: str, extra: Collection[str], target: Btf | None) -> Object:
+def _load(elf: ElfFile, path: str, extra: Collection[str], target: Target | None) -> Object:
     btf_section, ext_section = elf.find(".BTF"), elf.find(".BTF.ext")
     btf = Btf(btf_section.data) if btf_section else None
     ext = btf_ext.parse(ext_section.data, btf) if btf and ext_section else btf_ext.Ext()
-    table, externs = MapTable(elf, btf), Externs(elf, btf)
+    target = target or Target()
+    table, externs = MapTable(elf, btf), Externs(elf, btf, target)
     maps = {**table.specs, **({externs.map.name: externs.map} if externs.map else {})}
-    linker = Linker(elf, table, externs, (btf, ext) if btf else None, target)
+    types = target.types if ext.relos else None
+    linker = Linker(elf, table, externs, (btf, ext) if btf else None, types)
     kernel_btf = btf_kernel.complete(btf, elf) if btf else b""
     license_section = elf.find("license")
     license_ = _text(license_section) if license_section else ""
@@ -110,7 +113,8 @@ def _load(elf: ElfFile, path: str, extra: Collection[str], target: Btf | None) -
             )
     if not programs:
         raise _no_program(elf)
-    return Object(path, programs, maps, license_, btf)
+    types_from = target.types_from if ext.relos else ""
+    return Object(path, programs, maps, license_, btf, types_from, externs.config_from)
 
 
 def _text(section: Section) -> str:

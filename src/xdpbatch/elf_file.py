@@ -86,11 +86,11 @@ def bad(code: str, message: str, *, where: str = "", reason: str = "") -> Object
 
 
 class ElfFile:
-    """All sections, symbols and relocations of one file's bytes."""
+    """All sections, symbols and relocations of one file's bytes; `bpf`: it must be a BPF object."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, bpf: bool = True) -> None:
         self._data = data
-        shoff, shentsize, shnum, shstrndx = _check_header(data)
+        shoff, shentsize, shnum, shstrndx = _check_header(data, bpf)
         headers = [
             _SHDR.unpack_from(data, shoff + i * shentsize)
             for i in range(_section_count(data, shoff, shentsize, shnum))
@@ -226,8 +226,8 @@ def _section_count(data: bytes, shoff: int, shentsize: int, shnum: int) -> int:
     return shnum
 
 
-def _check_header(data: bytes) -> tuple[int, int, int, int]:
-    """e_shoff, e_shentsize, e_shnum, e_shstrndx of a file that can hold BPF programs."""
+def _check_header(data: bytes, bpf: bool) -> tuple[int, int, int, int]:
+    """e_shoff, e_shentsize, e_shnum, e_shstrndx of a file, of one that can hold BPF programs."""
     if not data:
         raise _refuse("empty-file", "the file is empty")
     if data[:4] != b"\x7fELF"[: len(data)] or len(data) < 4:
@@ -241,9 +241,9 @@ def _check_header(data: bytes) -> tuple[int, int, int, int]:
     _, kind, machine, _, _, _, shoff, _, _, _, _, shentsize, shnum, shstrndx = _EHDR.unpack_from(
         data
     )
-    if machine != EM_BPF:
+    if bpf and machine != EM_BPF:
         raise _refuse("not-bpf", f"an ELF file for machine {machine}, not for BPF ({EM_BPF})")
-    if kind != ET_REL:
+    if bpf and kind != ET_REL:
         raise _refuse("not-relocatable", f"an ELF file of type {kind}, not relocatable (1)")
     return shoff, shentsize, shnum, shstrndx
 

@@ -1,7 +1,8 @@
 """Symbols that an object leaves to the kernel: `__kconfig` variables and `__ksym`s.
 
-Analogous to bpf_object__resolve_externs of libbpf. This runtime is not in the kernel: it knows
-LINUX_KERNEL_VERSION, and every weak symbol is absent (0), as on a kernel that lacks it.
+Analogous to bpf_object__resolve_externs of libbpf. Options come from the target's configuration.
+This runtime is not in the kernel: every weak kernel symbol is absent (0), as on a kernel that
+lacks it.
 """
 
 from __future__ import annotations
@@ -15,24 +16,31 @@ from xdpbatch.btf import Btf, DataSection, Kind
 from xdpbatch.elf_file import STB_WEAK, ElfFile, Symbol
 from xdpbatch.errors import ObjectError, UnsupportedError
 from xdpbatch.isa import PSEUDO_MAP_VALUE, Insn
+from xdpbatch.kconfig import Variable
 from xdpbatch.program import MapSpec
+from xdpbatch.target import Target
 from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
 
 KCONFIG = ".kconfig"
+_VIRTUAL = ("LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")  # libbpf answers these by probing
 
 
 class Externs:
-    """The undefined symbols of one object; `map` holds the values of its kconfig variables."""
+    """The undefined symbols of one object; `map` holds the values of its kconfig variables,
+    `config_from` says where they are from, "" if from nowhere.
+    """
 
-    def __init__(self, elf: ElfFile, btf: Btf | None) -> None:
+    def __init__(self, elf: ElfFile, btf: Btf | None, target: Target) -> None:
+        self._target = target
+        self.config_from = ""
         self._weak = {s.name for s in elf.symbols if s.section == 0 and s.bind == STB_WEAK}
         self._ksyms = {name for name, _ in _members(btf, ".ksyms")}
         self._offsets: dict[str, int] = {}
         contents = bytearray()
-        for name, size in _kconfig(btf):
-            contents += bytes(-len(contents) % size)
-            self._offsets[name] = len(contents)
-            contents += self._value(name).to_bytes(size, "little")
+        for variable in _kconfig(btf):
+            contents += bytes(-len(contents) % variable.align)
+            self._offsets[variable.name] = len(contents)
+            contents += self._value(variable)
         self.map = _kconfig_map(bytes(contents)) if contents else None
 
     def resolve(self, insn: Insn, symbol: Symbol, where: str) -> Insn:
@@ -57,16 +65,25 @@ class Externs:
             suggestion="declare it __weak and test for it, or remove the access",
         )
 
-    def _value(self, name: str) -> int:
+    def _value(self, variable: Variable) -> bytes:
+        name = variable.name
         if name == "LINUX_KERNEL_VERSION":
-            return kernel_version()
+            return variable.number(kernel_version())
+        if name in _VIRTUAL:
+            return variable.number(1)
+        if name.startswith("CONFIG_"):
+            self.config_from = self._target.config_from
+            # A machine that does not show its configuration is one without what is weak.
+            options = {} if name in self._weak and not self.config_from else self._target.options
+            if name in options:
+                return variable.value(options[name])
         if name in self._weak:
-            return 0
+            return bytes(variable.size)
         raise UnsupportedError.of(
             "unsupported-extern",
-            f"the program asks for the kernel's configuration: {name}",
-            reason="only LINUX_KERNEL_VERSION is known here",
-            suggestion="declare it __weak, it then reads as 0",
+            f"the program asks for {name}, which the kernel's configuration does not have",
+            reason=f"looked in {self.config_from}" if self.config_from else "",
+            suggestion="declare it __weak, it then reads as 0; or --kconfig FILE",
         )
 
 
@@ -77,18 +94,14 @@ def kernel_version(release: str = "") -> int:
     return major << 16 | min(minor, 255) << 8 | min(patch, 255)
 
 
-def _kconfig(btf: Btf | None) -> list[tuple[str, int]]:
-    """Name and size of each kconfig variable, large ones first, so that all are aligned."""
-    found: list[tuple[str, int]] = []
-    for name, type_id in _members(btf, KCONFIG):
-        assert btf is not None
-        size = btf.size_of(type_id)
-        if size not in (1, 2, 4, 8):
-            raise ObjectError.of(
-                "bad-extern", f"kconfig variable {name} has {size} bytes", where=KCONFIG
-            )
-        found.append((name, size))
-    return sorted(found, key=lambda pair: -pair[1])
+def _kconfig(btf: Btf | None) -> list[Variable]:
+    """The kconfig variables, large ones first, so that all are aligned."""
+    found = [
+        Variable.of(btf, name, type_id)
+        for name, type_id in _members(btf, KCONFIG)
+        if btf is not None
+    ]
+    return sorted(found, key=lambda variable: -variable.align)
 
 
 def _members(btf: Btf | None, section: str) -> Iterator[tuple[str, int]]:

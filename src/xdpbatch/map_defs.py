@@ -23,6 +23,7 @@ PAGE = 4096
 _DATA = (".data", ".rodata", ".bss")
 _WORDS = {"type", "key_size", "value_size", "max_entries", "map_flags", "pinning", "map_extra"}
 _LEGACY_SIZES = (16, 20, 24, 28)  # struct bpf_map_def with 4 to 7 fields
+_ELF_MAP_SIZE = 36  # struct bpf_elf_map of iproute2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class MapTable:
     """The maps of one object, found by name or by what a relocation points at."""
 
     def __init__(self, elf: ElfFile, btf: Btf | None) -> None:
-        self._placed = [*_btf_maps(elf, btf), *_legacy_maps(elf), *_data_maps(elf)]
+        self._placed = [*_btf_maps(elf, btf), *_legacy_maps(elf, btf), *_data_maps(elf)]
         self._placed.sort(key=lambda placed: (placed.section, placed.offset))
         self._starts = [(placed.section, placed.offset) for placed in self._placed]
         self.specs: dict[str, MapSpec] = {}
@@ -181,26 +182,47 @@ def _adjusted(spec: MapSpec) -> MapSpec:
     return spec
 
 
-def _legacy_maps(elf: ElfFile) -> Iterator[Placed]:
-    """struct bpf_map_def: type, key, value, entries [, flags [, inner map's index [, node]]]."""
+def _legacy_maps(elf: ElfFile, btf: Btf | None) -> Iterator[Placed]:
+    """struct bpf_map_def: type, key, value, entries [, flags [, inner map's index [, node]]].
+
+    iproute2's struct bpf_elf_map goes on differently: flags, id, pinning, inner map's id, index.
+    """
     section = elf.find("maps")
     if section is None:
         return
     symbols = [s for s in elf.symbols_in(section) if s.type != STT_SECTION and s.name]
     specs: list[MapSpec] = []
+    ids: dict[int, MapSpec] = {}
     for symbol in symbols:
         size = symbol.size or len(section.data) // len(symbols)
-        if size not in _LEGACY_SIZES or symbol.value + size > len(section.data):
+        iproute2 = size == _ELF_MAP_SIZE
+        if size not in (*_LEGACY_SIZES, _ELF_MAP_SIZE) or symbol.value + size > len(section.data):
             raise _bad(f"{size} bytes are not a struct bpf_map_def", symbol.name)
         words = struct.unpack_from(f"<{size // 4}I", section.data, symbol.value)
-        kind, key, value, entries, flags, inner, _node = (*words, 0, 0, 0)[:7]
+        kind, key, value, entries, flags, inner, pinning, inner_id = (*words, 0, 0, 0, 0)[:8]
         spec = _adjusted(MapSpec(symbol.name, kind, key, value, entries, flags))
+        spec = _annotated(btf, spec)
+        if iproute2:
+            ids.setdefault(inner, spec)
+            spec = replace(spec, pinning=int(pinning != 0))
         if kind in MAPS_OF_MAPS:
-            if inner >= len(specs):
-                raise _bad(f"its inner map, number {inner}, does not come before it", symbol.name)
-            spec = replace(spec, inner=replace(specs[inner], name=f"{symbol.name}.inner"))
+            template = ids.get(inner_id) if iproute2 else dict(enumerate(specs)).get(inner)
+            if template is None:
+                raise _bad("its inner map does not come before it", symbol.name)
+            spec = replace(spec, inner=replace(template, name=f"{symbol.name}.inner"))
         specs.append(spec)
         yield Placed(spec, section.index, symbol.value, size)
+
+
+def _annotated(btf: Btf | None, spec: MapSpec) -> MapSpec:
+    """With the types that the macro BPF_ANNOTATE_KV_PAIR declares, in a struct of this name."""
+    for found in btf.named(f"____btf_map_{spec.name}", Kind.STRUCT) if btf else ():
+        assert isinstance(found, Composite)
+        types = {m.name: m.type for m in found.members}
+        sizes = {name: btf.size_of(type_id) for name, type_id in types.items() if btf}
+        if sizes == {"key": spec.key_size, "value": spec.value_size}:
+            return replace(spec, key_type=types["key"], value_type=types["value"])
+    return spec
 
 
 def _data_maps(elf: ElfFile) -> Iterator[Placed]:

@@ -94,10 +94,16 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A loaded ELF object: all its XDP programs and maps. Indexing finds a program by name."""
+    """A loaded ELF object: all its XDP programs and maps.
+
+    `types_from` says whose types its CO-RE relocations were resolved against, `config_from` which
+    file its kconfig variables were read from; "" if it has none.
+    """
 
     path: str
     programs: Mapping[str, Program]
     maps: Mapping[str, MapSpec]
     license: str = ""
     btf: Btf | None = None
+    types_from: str = ""
+    config_from: str = ""

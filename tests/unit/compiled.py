@@ -8,6 +8,7 @@ import pytest
 
 from xdpbatch import cc, elf
 from xdpbatch.program import Object
+from xdpbatch.target import Target
 
 PRELUDE = '#include "xdp.h"\n#define __ulong(name, value) enum { name##_value = value } name\n'
 
@@ -21,9 +22,11 @@ def compiler(request: pytest.FixtureRequest) -> cc.Compiler:
     pytest.skip(f"no {request.param} that compiles for BPF is installed")
 
 
-def compile_text(compiler: cc.Compiler, directory: Path, text: str) -> Object:
+def compile_text(
+    compiler: cc.Compiler, directory: Path, text: str, target: Target | None = None
+) -> Object:
     """The object of a C text that may use the examples' header."""
     source = directory / "source.c"
     source.write_text(PRELUDE + text + '\nchar _license[] SEC("license") = "GPL";\n')
     cc.compile(source, directory / "source.o", compiler=compiler)
-    return elf.load(directory / "source.o")
+    return elf.load(directory / "source.o", target=target)

@@ -17,6 +17,7 @@ from xdpbatch.btf_ext import CoreRelo
 from xdpbatch.core_relo import POISON, Relo, apply
 from xdpbatch.errors import ObjectError
 from xdpbatch.isa import CALL, Insn
+from xdpbatch.target import OWN, Target
 
 __all__ = ["compiler"]
 
@@ -206,13 +207,14 @@ SEC("xdp") int prog(struct xdp_md *ctx) {
 
 def test_what_compilers_emit(compiler: cc.Compiler, tmp_path: Path) -> None:
     """Against the object's own types nothing changes; against others the offsets do."""
-    loaded = compile_text(compiler, tmp_path, CLANG_TEXT)
+    loaded = compile_text(compiler, tmp_path, CLANG_TEXT, Target(OWN))
     made = TinyBtf()
     word, half = made.integer("int", 4), made.integer("short", 2)
     array = made.add(Kind.ARRAY, "", 0, word, word, 4)
     inner = made.composite("", 8, ("d", half, 0), ("c", half, 32))
     made.composite("frame", 64, ("b", array, 96), ("in", inner, 256))
-    moved = elf.load(tmp_path / "source.o", target=made.btf())
+    (tmp_path / "types.btf").write_bytes(made.bytes())
+    moved = elf.load(tmp_path / "source.o", target=Target(str(tmp_path / "types.btf")))
     own, other = (o.programs["prog"].insns for o in (loaded, moved))
     loads = [(i.off, j.off) for i, j in zip(own, other, strict=True) if i != j and i.is_load]
     assert (4 + 2 * 4, 12 + 2 * 4) in loads  # b[2]

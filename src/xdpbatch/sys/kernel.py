@@ -16,11 +16,14 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from xdpbatch.btf import Kind
 from xdpbatch.data import buff as xdp
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import Diagnostic, UnsupportedError, VerifierError
 from xdpbatch.isa import (
+    CALL,
     JA,
+    KFUNC_CALL,
     LD_IMM64,
     PREFETCH,
     PSEUDO_MAP_FD,
@@ -31,6 +34,7 @@ from xdpbatch.isa import (
 from xdpbatch.mem import load32, load64, store64
 from xdpbatch.program import Attach, MapSpec, Object, Program
 from xdpbatch.sys import bpf
+from xdpbatch.target import Target
 from xdpbatch.uapi import MapNumber
 
 ATTACH_TYPE = {Attach.XDP: 37, Attach.DEVMAP: 33, Attach.CPUMAP: 35}  # enum bpf_attach_type
@@ -41,6 +45,7 @@ XDP_MD = struct.Struct("<6I")  # data, data_end, data_meta, ingress_ifindex, que
 RINGBUF_HEADER = 8  # BPF_RINGBUF_HDR_SZ
 RINGBUF_BUSY, RINGBUF_DISCARD = 1 << 31, 1 << 30
 FORBIDDEN = {errno.EPERM, errno.ENOSYS}
+POISON_KFUNC = 2002000000  # a helper that no kernel has, libbpf's for absent kfuncs
 ETH_HLEN = 14  # BPF_PROG_TEST_RUN refuses shorter packets
 
 
@@ -281,6 +286,8 @@ def _relocated(insn: Insn, maps: Mapping[str, KernelMap]) -> Insn:
         return Insn(JA)  # to the next instruction
     if insn.ref is None:
         return insn
+    if insn.src == KFUNC_CALL and insn.op == CALL:
+        return _kfunc(insn)
     if insn.op == LD_IMM64 and insn.src == PSEUDO_MAP_FD:
         return replace(insn, imm=maps[insn.ref].fd)
     if insn.op == LD_IMM64 and insn.src == PSEUDO_MAP_VALUE:
@@ -290,6 +297,13 @@ def _relocated(insn: Insn, maps: Mapping[str, KernelMap]) -> Insn:
         f"{insn.ref} is a symbol of the kernel: the kernel backend does not resolve it",
         suggestion="compare against interp and single only",
     )
+
+
+def _kfunc(insn: Insn) -> Insn:
+    """The call by the function's BTF id; one that the kernel lacks must not be reached."""
+    types = Target().types
+    found = types.named(insn.ref or "", Kind.FUNC) if types else []
+    return replace(insn, imm=found[0].id, ref=None) if found else Insn(CALL, imm=POISON_KFUNC)
 
 
 def _refused(program: Program, error: bpf.BpfError) -> VerifierError:
