@@ -261,11 +261,13 @@ class Live:
     """Interfaces of this network namespace, taken over until `close`.
 
     `program` is the address of the compiled program: `f(XdpBuff *, n)`, or `f(XdpBuff *)` for
-    `single`. Raises XskError, LinkError, BpfError; then everything is as it was.
+    `single`. `owner` is kept alive with it: the Instance that has its code and maps.
+    Raises XskError, LinkError, BpfError; then everything is as it was.
     """
 
-    def __init__(self, setup: Setup, program: int) -> None:
+    def __init__(self, setup: Setup, program: int, owner: object = None) -> None:
         self.setup, self.program = setup, program
+        self._owners = [owner]
         self.code: Code = compile_native(*poll.NATIVES, *serve.NATIVES, AfXdpPort.wakeup)
         self.interfaces = [link.interface(name) for name in setup.interfaces]
         self.targets = [link.interface(name) for name in setup.to if name not in setup.interfaces]
@@ -292,10 +294,11 @@ class Live:
         for lane in self.lanes:
             lane.start()
 
-    def swap(self, program: int) -> None:
+    def swap(self, program: int, owner: object = None) -> None:
         """From each thread's next slice on, run another program. No packet is lost: the interfaces
-        do not notice. The old program's code must stay.
+        do not notice. Owners of old programs are kept: threads may still be in their code.
         """
+        self._owners.append(owner)
         self.program = program
 
     @property
@@ -358,7 +361,11 @@ class Live:
         return True
 
     def _open(self) -> None:
-        """Sockets first, programs last: an interface is taken over when all is ready for it."""
+        """Sockets first, programs last: an interface is taken over when all is ready for it.
+
+        Ready means also that the fill rings are full, or the first packets would be lost.
+        """
+        refill = caller(self.code, poll.refill)
         for interface in self.interfaces:
             if interface.attached:
                 raise link.busy(interface)
@@ -373,6 +380,7 @@ class Live:
             self.redirects[interface.ifindex] = redirect
             for station in self.stations():
                 if station.interface is interface:
+                    refill(station.driver.queue.address)
                     redirect.add(station.queue, station.port.socket)
             self._links.callback(link.attach(redirect.fd, interface, self.setup.mode).close)
 

@@ -50,7 +50,7 @@ class LiveJob:
 
 
 class Loaded:
-    """The program that runs, and every one that ran before: threads may still be in their code."""
+    """The program that runs, and the object it is from."""
 
     def __init__(self, job: LiveJob) -> None:
         if job.backend not in NATIVE:
@@ -60,14 +60,11 @@ class Loaded:
                 suggestion=f"--backend {NATIVE[0]}",
             )
         self._job = job
-        self._before: list[tuple[Instance, Entry]] = []
         self._load(None)
 
     def reload(self) -> None:
         """Read the object again. Maps whose definition is the same keep their contents."""
-        instance, entry = self.instance, self.entry
-        self._load(instance)
-        self._before.append((instance, entry))
+        self._load(self.instance)
 
     def _load(self, before: Instance | None) -> None:
         job = self._job
@@ -113,7 +110,7 @@ def run(job: LiveJob) -> Counts:
     """
     loaded = Loaded(job)
     with Signals() as signals:
-        live = Live(job.setup, loaded.entry.address)
+        live = Live(job.setup, loaded.entry.address, loaded.instance)
         try:
             if job.user:
                 drop_privileges(job.user)
@@ -155,7 +152,7 @@ def reload(live: Live, loaded: Loaded) -> None:
     except XdpBatchError as error:
         print(f"{error}\nnot reloaded: {loaded.program.name} goes on", file=sys.stderr)
         return
-    live.swap(loaded.entry.address)
+    live.swap(loaded.entry.address, loaded.instance)
     print(f"reloaded: {loaded.program.name}", file=sys.stderr)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from xdpbatch.data.code import Code
 from xdpbatch.data.layout import Layout, address_of, aligned
-from xdpbatch.data.poll import poll, poll_single
+from xdpbatch.data.poll import poll, poll_single, refill
 from xdpbatch.data.port import COMPLETION, TX, XDP_WAKEUP_TX
 from xdpbatch.data.port import WAKEUP as PORT_WAKEUP
 from xdpbatch.data.queue import MAX_BATCH
@@ -128,7 +128,7 @@ def serve(thread: int, prog: int, until: int) -> int:
     return done
 
 
-NATIVES = (serve, settle, poll, poll_single)
+NATIVES = (serve, settle, poll, poll_single, refill)
 
 
 class Thread:
