@@ -26,7 +26,9 @@ from xdpbatch.errors import XdpBatchError
 from xdpbatch.maps import Map
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Layout
-from xdpbatch.runtime import Instance, the_program
+from xdpbatch.rewrite.form import Form
+from xdpbatch.rewrite.poc import COUNT, require_count
+from xdpbatch.runtime import BATCH, Instance, the_program
 from xdpbatch.test_run import Bench
 from xdpbatch.verify import Verified, verify
 
@@ -56,13 +58,21 @@ class TestRun:
 class Runnable:
     """A compiled program. `run` may be called again and again: maps keep their contents."""
 
-    def __init__(self, instance: Instance, program: Program, backend: str, batch_size: int) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        program: Program,
+        backend: str,
+        batch_size: int,
+        form: Form = BATCH,
+    ) -> None:
         self.program = program
+        self.form = form
         self.backend = backend
-        self.batch_size = batch_size
+        self.batch_size = COUNT if form.layout is Layout.POC else batch_size
         self.maps: Mapping[str, Map] = instance.maps
-        self.entry = instance.entry(program, backend, Layout.BATCH)
-        self._bench = Bench(batch_size)
+        self.entry = instance.entry(program, backend, form)
+        self._bench = Bench(self.batch_size)
         signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self._call = signature(self.entry.address)
 
@@ -81,6 +91,8 @@ class Runnable:
         targets: dict[int, Any] = {}
         for chunk in _chunks(_as_bytes(packets), self.batch_size):
             first = len(after)
+            if self.form.layout is Layout.POC:
+                require_count(len(chunk), fixed=self.form.fixed)
             self._bench.fill(chunk)
             self._call(self._bench.address, len(chunk))
             self._check()
@@ -121,13 +133,13 @@ class Loaded:
         """Prove it safe. Raises VerifierError."""
         return verify(self.program)
 
-    def compile(self, batch_size: int = 64, backend: str = "llvm") -> Runnable:
-        """Verify, rewrite, compile. `backend`: llvm, x86, interp or kernel.
+    def compile(self, batch_size: int = 64, backend: str = "llvm", form: Form = BATCH) -> Runnable:
+        """Verify, rewrite, compile. `backend`: llvm, x86, interp or kernel; `form`: of a trampoline.
 
         Raises VerifierError if the program is not safe, UnsupportedError for what this runtime or
         machine lacks.
         """
-        return Runnable(self._collection.instance, self.program, backend, batch_size)
+        return Runnable(self._collection.instance, self.program, backend, batch_size, form)
 
 
 class Collection(Mapping[str, Loaded]):

@@ -24,8 +24,7 @@ from xdpbatch.errors import UnsupportedError
 from xdpbatch.isa import CALL, HELPER_CALL, MASK32
 from xdpbatch.maps import CPUS, SIZEOF_HEADER, Map, address_in, round_up
 from xdpbatch.program import MapSpec, Object, Program
-from xdpbatch.rewrite import Layout
-from xdpbatch.runtime import NATIVE, Instance, Stages
+from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Instance, Stages
 from xdpbatch.test_run import NOT_TOLD, Bench, Outcome
 from xdpbatch.uapi import HELPER_NAMES, Action, MapNumber
 
@@ -154,7 +153,7 @@ class Single(_Ours):
     def __init__(self, instance: Instance, program: Program, backend: str, clock: int = 0) -> None:
         super().__init__(instance, CHUNK, clock)
         self.name = f"{backend} single"
-        entry = instance.entry(program, backend, Layout.SINGLE)
+        entry = instance.entry(program, backend, SINGLE)
         self.function = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(entry.address)
 
     def batch(self, count: int) -> Iterator[Outcome]:
@@ -172,7 +171,7 @@ class Batched(_Ours):
     ) -> None:
         super().__init__(instance, size, clock)
         self.name = f"{backend} batch {size}"
-        entry = instance.entry(program, backend, Layout.BATCH)
+        entry = instance.entry(program, backend, BATCH)
         self.function = SIGNATURE(entry.address)
 
     def batch(self, count: int) -> Iterator[Outcome]:

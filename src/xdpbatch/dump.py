@@ -15,13 +15,14 @@ from xdpbatch.disasm import disassemble
 from xdpbatch.errors import UnsupportedError
 from xdpbatch.isa import encode, slot_of
 from xdpbatch.program import Program
-from xdpbatch.rewrite import Layout, Xlated
+from xdpbatch.rewrite import Xlated
+from xdpbatch.rewrite.form import Form
 from xdpbatch.runtime import Stages
 
+SOMEWHERE = 0x7F00_0000_0000  # a map's address, which only a run knows: of the usual length
 
-def lines(
-    program: Program, stage: str, layout: Layout, backend: str, opcodes: bool
-) -> Iterator[str]:
+
+def lines(program: Program, stage: str, form: Form, backend: str, opcodes: bool) -> Iterator[str]:
     """The lines of one stage. Raises VerifierError where the stage needs a safe program."""
     if stage == "raw":
         yield from _bpf(program, opcodes)
@@ -30,13 +31,13 @@ def lines(
     if stage == "xlated":
         yield from _bpf(stages.xlated, opcodes)
     elif stage == "batched":
-        yield from _bpf(stages.laid_out(layout), opcodes)
+        yield from _bpf(form.around(stages.xlated), opcodes)
     elif stage == "llvm":
         from xdpbatch.jit.llvm import ir_text
 
-        yield from ir_text(stages.laid_out(layout)).splitlines()
+        yield from ir_text(form.around(stages.xlated)).splitlines()
     else:
-        yield from _machine(stages.laid_out(layout), backend, opcodes)
+        yield from _machine(form.around(stages.xlated), backend, opcodes)
 
 
 def _bpf(code: Program | Xlated, opcodes: bool) -> Iterator[str]:
@@ -62,7 +63,7 @@ def _machine(code: Xlated, backend: str, opcodes: bool) -> Iterator[str]:
 
         x86.require_machine()
         natives, _keep = x86.bind(code)
-        maps = dict.fromkeys(code.program.maps, 0)
+        maps = dict.fromkeys(code.program.maps, SOMEWHERE)
         yield from listing(x86.assemble(code, maps, natives), opcodes).splitlines()
     elif backend == "llvm":
         from xdpbatch.jit.llvm import asm_text

@@ -7,25 +7,33 @@ keeps what was done also when it ends early.
 from __future__ import annotations
 
 import statistics
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from xdpbatch import elf
 from xdpbatch.errors import XdpBatchError
+from xdpbatch.jit.retpoline import retpoline
 from xdpbatch.pcap.write import CaptureWriter
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Layout
-from xdpbatch.runtime import NATIVE, Instance, the_program
+from xdpbatch.rewrite.form import Form
+from xdpbatch.rewrite.poc import COUNT
+from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Instance, the_program
 from xdpbatch.session import MakePort, Result, Session
+from xdpbatch.uapi import Action
 
 ROUNDS = 5  # of one by one against batched, in turns
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run. `read` and `synth` exclude each other; `single` is one by one."""
+    """One run. `read` and `synth` exclude each other; `single` is one by one, `retpoline` calls the
+    program through a retpoline thunk then."""
 
     path: Path
     name: str | None = None
@@ -39,11 +47,20 @@ class Job:
     targets: int = 0
     count: int | None = None
     seed: int = 0
+    trampoline: Form = BATCH
+    retpoline: bool = False
 
     @property
-    def layout(self) -> Layout:
-        """The native layout that runs: judges have only the batch form."""
-        return Layout.SINGLE if self.single and self.backend in NATIVE else Layout.BATCH
+    def form(self) -> Form:
+        """The form that runs: one by one there is no trampoline, but judges have only batches."""
+        return SINGLE if self.single and self.backend in NATIVE else self.trampoline
+
+    @property
+    def in_force(self) -> int:
+        """The batch size that runs."""
+        if self.single:
+            return 1
+        return COUNT if self.form.layout is Layout.POC else self.batch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +80,21 @@ def run(job: Job, progress: bool = False) -> Done:
     obj = elf.load(job.path)
     program = the_program(obj, job.name, job.section)
     instance = Instance(obj)
-    entry = instance.entry(program, job.backend, job.layout)
+    if job.form.layout is Layout.POC and not job.form.fixed:
+        return _run_slides(job, instance, program)
+    entry = instance.entry(program, job.backend, job.form)
+    thunk = retpoline(entry.address) if job.retpoline else entry
     error: XdpBatchError | None = None
     interrupted = False
     with ExitStack() as stack:
         writer = None
         if job.write:
-            writer = CaptureWriter(job.write, job.batch_size)
+            writer = CaptureWriter(job.write, max(job.batch_size, job.in_force))
         session = _session(job, writer)
         stack.callback(session.source.close)
         tell = stack.enter_context(_bar(job.count)) if progress else None
         try:
-            session.run(entry.address, single=_single(job), count=job.count, progress=tell)
+            session.run(thunk.address, single=_single(job), count=job.count, progress=tell)
         except XdpBatchError as caught:
             error = caught
         except KeyboardInterrupt:
@@ -88,6 +108,36 @@ def run(job: Job, progress: bool = False) -> Done:
         if check:
             check()
         return Done(job, program, session.result(), error, interrupted)
+
+
+def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
+    """The slides' form runs 64 packets or none: full batches, then the error for what is left."""
+    from xdpbatch.api import Runnable
+    from xdpbatch.packets import Capture, Synthetic
+
+    if job.write:
+        raise XdpBatchError.of(
+            "usage",
+            "the slides' form writes no capture",
+            suggestion="--poc-fixed, or --layout batch",
+        )
+    runnable = Runnable(instance, program, job.backend, COUNT, job.form)
+    source = Capture(job.read) if job.read is not None else Synthetic(job.synth or "")
+    verdicts: Counter[str] = Counter({action.name: 0 for action in Action})
+    packets, size, elapsed = iter(islice(source, job.count)), 0, 0.0
+    error: XdpBatchError | None = None
+    try:
+        while chunk := list(islice(packets, COUNT)):
+            start = time.perf_counter()
+            results = runnable.run(chunk)
+            elapsed += time.perf_counter() - start
+            size += sum(map(len, chunk))
+            known = (Action(act) if act in list(Action) else Action(0) for act in results.actions)
+            verdicts.update(action.name for action in known)
+    except XdpBatchError as caught:
+        error = caught
+    result = Result(verdicts.total(), size, verdicts, elapsed, source.skipped)
+    return Done(job, program, result, error)
 
 
 def measure_baseline(job: Job) -> str:
@@ -140,13 +190,13 @@ def no_source() -> XdpBatchError:
 
 
 def _single(job: Job) -> bool:
-    return job.layout is Layout.SINGLE
+    return job.form.layout is Layout.SINGLE
 
 
 def _session(job: Job, writer: CaptureWriter | None) -> Session:
     return Session(
         source_of(job),
-        batch_size=1 if job.single and not _single(job) else job.batch_size,
+        batch_size=job.batch_size if _single(job) else job.in_force,
         targets=range(1, job.targets + 1),
         seed=job.seed,
         writer=writer,

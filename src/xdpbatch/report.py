@@ -26,9 +26,10 @@ def as_object(done: Done) -> dict[str, Any]:
         "program": done.program.name,
         "section": done.program.section,
         "backend": done.job.backend,
-        "layout": done.job.layout.value,
-        "batch_size": _batch_size(done.job),
+        "layout": str(done.job.form),
+        "batch_size": done.job.in_force,
         "mode": mode(done.job),
+        "retpoline": done.job.retpoline,
         "packets": result.packets,
         "bytes": result.bytes,
         "actions": dict(result.actions),
@@ -49,7 +50,8 @@ def table(done: Done) -> list[str]:
     job, result = done.job, done.result
     lines = [
         f"{done.program.name} (section {done.program.section}) of {job.path}: "
-        f"backend {job.backend}, layout {job.layout.value}, batch {_batch_size(job)}, {mode(job)}",
+        f"backend {job.backend}, layout {job.form}, batch {job.in_force}, {mode(job)}"
+        + (", retpoline" if job.retpoline else ""),
         f"{'action':<14} {'packets':>14} {'share':>8}",
     ]
     for action, count in result.actions.items():
@@ -74,7 +76,3 @@ def table(done: Done) -> list[str]:
 def mode(job: Job) -> str:
     """Where packets come from, in words."""
     return f"capture {job.read}" if job.read is not None else f"synthetic {job.synth}"
-
-
-def _batch_size(job: Job) -> int:
-    return 1 if job.single else job.batch_size

@@ -14,17 +14,24 @@ from functools import cached_property
 from importlib import import_module
 from typing import Protocol
 
+from xdpbatch.data.layout import address_of, aligned
 from xdpbatch.errors import ObjectError, UnsupportedError
 from xdpbatch.interp import Interpreter
+from xdpbatch.jit import Compiled
 from xdpbatch.maps import Map, add_program, map_types
 from xdpbatch.program import Object, Program
-from xdpbatch.rewrite import Layout, Xlated, xlate
-from xdpbatch.rewrite.batch import batch
+from xdpbatch.rewrite import Layout, Results, Xlated, xlate
+from xdpbatch.rewrite.form import Form
+from xdpbatch.rewrite.results import COLLECT, PROGRAM, RESULTS
 from xdpbatch.verify import Verified, verify
 
 NATIVE = ("llvm", "x86")
+SINGLE, BATCH = Form(Layout.SINGLE), Form(Layout.BATCH)
 _NOT_NATIVE = 1 << 61  # "addresses" of programs that only the interpreter can run
 BACKENDS = (*NATIVE, "interp", "kernel")
+
+
+MOST = 4096  # packets in a batch, at most
 
 
 class Entry(Protocol):
@@ -47,15 +54,22 @@ class Stages:
         verified = verify(program)
         return cls(verified, xlate(verified))
 
-    def laid_out(self, layout: Layout) -> Xlated:
-        """The program as a backend takes it for a layout."""
-        if layout is Layout.SINGLE:
-            return self.xlated
-        if layout is Layout.BATCH:
-            return batch(self.xlated)
-        from xdpbatch.rewrite.poc import poc
 
-        return poc(self.xlated)
+def compile_by(backend: str, code: Xlated, addresses: Mapping[str, int]) -> Compiled:
+    """Machine code by the backend of that name (a module of `jit`)."""
+    compiled: Compiled = import_module(f"xdpbatch.jit.{backend}").compile(code, addresses)
+    return compiled
+
+
+class Collected:
+    """A program that fills an array of results, behind the C function of one that fills `act`."""
+
+    def __init__(self, program: Compiled) -> None:
+        self._program = program
+        self._results = aligned(4 * MOST)
+        addresses = {PROGRAM: program.address, RESULTS: address_of(self._results)}
+        self._code = compile_by(program.backend, COLLECT, addresses)
+        self.address = self._code.address
 
 
 def select(obj: Object, name: str | None = None, section: str | None = None) -> list[Program]:
@@ -103,7 +117,7 @@ class Instance:
         known = map_types()
         self.maps = {n: Map(spec) for n, spec in obj.maps.items() if spec.type in known}
         self._stages: dict[str, Stages] = {} if stages is None else stages
-        self._entries: dict[tuple[str, str, Layout], Entry] = {}
+        self._entries: dict[tuple[str, str, Form], Entry] = {}
         self._ids: dict[tuple[str, str], int] = {}
         self._interpreted: dict[int, Program] = {}
         self._filled: set[tuple[str | None, str]] = set()  # prog arrays, by backend
@@ -120,15 +134,15 @@ class Instance:
             self._stages[program.name] = Stages.of(program)
         return self._stages[program.name]
 
-    def entry(self, program: Program, backend: str, layout: Layout) -> Entry:
-        """The program as a C function of that layout, run by that backend.
+    def entry(self, program: Program, backend: str, form: Form = BATCH) -> Entry:
+        """The program as a C function in that form, run by that backend.
 
         The programs that its prog arrays hold from the start are made with it: by the same native
         backend, or for the interpreter. An Instance serves native backends or the interpreter.
         """
-        key = (program.name, backend, layout)
+        key = (program.name, backend, form)
         if key not in self._entries:
-            self._entries[key] = self._make(program, backend, layout)
+            self._entries[key] = self._make(program, backend, form)
             self._fill_prog_arrays(program, backend)
         return self._entries[key]
 
@@ -142,7 +156,7 @@ class Instance:
         key = (program.name, backend)
         if key not in self._ids:
             if backend in NATIVE:
-                address = self.entry(program, backend, Layout.SINGLE).address
+                address = self.entry(program, backend, SINGLE).address
             else:
                 address = _NOT_NATIVE + len(self._interpreted)
                 self._interpreted[address] = program
@@ -151,19 +165,18 @@ class Instance:
             self._fill_prog_arrays(program, backend)
         return self._ids[key]
 
-    def _make(self, program: Program, backend: str, layout: Layout) -> Entry:
+    def _make(self, program: Program, backend: str, form: Form) -> Entry:
         if backend in NATIVE:
-            compiled: Entry = import_module(f"xdpbatch.jit.{backend}").compile(
-                self.stages(program).laid_out(layout), self.addresses
-            )
-            return compiled
+            code = form.around(self.stages(program).xlated)
+            compiled = compile_by(backend, code, self.addresses)
+            return compiled if form.results is Results.BUFF else Collected(compiled)
         from xdpbatch.callback import PerPacket
 
-        if layout is not Layout.BATCH:
+        if form != BATCH:
             raise UnsupportedError.of(
                 "layout",
-                f"backend {backend} has no layout {layout.value}",
-                suggestion="use --backend llvm",
+                f"backend {backend} has no layout {form}",
+                suggestion="use --backend llvm or x86",
             )
         return PerPacket(self._judge(program, backend))
 

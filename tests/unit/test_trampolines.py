@@ -27,7 +27,7 @@ from xdpbatch.rewrite import Batched, Layout, Results, Xlated, xlate
 from xdpbatch.rewrite.batch import batch
 from xdpbatch.rewrite.form import Form
 from xdpbatch.rewrite.poc import COUNT
-from xdpbatch.rewrite.results import collected
+from xdpbatch.rewrite.results import COLLECT, PROGRAM, RESULTS
 from xdpbatch.runtime import Instance
 from xdpbatch.test_run import Bench, Outcome
 from xdpbatch.verify import verify
@@ -181,7 +181,7 @@ def test_an_array_collected_into_the_buffs_is_the_first_design(backend: str) -> 
     compiler = import_module(f"xdpbatch.jit.{backend}")
     inner = compiler.compile(batch(xlated, results=Results.ARRAY), {})
     array = np.zeros(COUNT, np.uint32)
-    outer = compiler.compile(collected(inner.address, address_of(array)), {})
+    outer = compiler.compile(COLLECT, {PROGRAM: inner.address, RESULTS: address_of(array)})
     kind = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
     packets, bench = traffic(COUNT), Bench(COUNT)
     for n in (0, 1, 63, 64):

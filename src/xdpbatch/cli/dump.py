@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from xdpbatch.cli.options import Backend, BackendName, ObjectFile, ProgName, Section
+from xdpbatch.cli.options import (
+    Backend,
+    BackendName,
+    Layout,
+    LayoutName,
+    ObjectFile,
+    PocFixed,
+    Prefetch,
+    ProgName,
+    Results,
+    ResultsName,
+    Section,
+)
 
 
 class Stage(StrEnum):
@@ -20,30 +32,24 @@ class Stage(StrEnum):
     jited = "jited"
 
 
-class LayoutName(StrEnum):
-    """How the program is called."""
-
-    single = "single"
-    batch = "batch"
-    poc = "poc"
-
-
 def command(
     stage: Annotated[Stage, typer.Argument(help="Which stage.")],
     prog: ObjectFile,
     prog_name: ProgName = None,
     section: Section = None,
-    layout: Annotated[
-        LayoutName, typer.Option("--layout", help="batch, or poc: exactly the slides' form.")
-    ] = LayoutName.batch,
+    layout: Layout = LayoutName.batch,
+    results: Results = ResultsName.buff,
+    prefetch: Prefetch = 0,
+    poc_fixed: PocFixed = False,
     backend: Backend = BackendName.llvm,
     opcodes: Annotated[bool, typer.Option("--opcodes", help="Show the bytes too.")] = False,
 ) -> None:
     """Show a program as loaded, rewritten, batched, as LLVM IR or as machine code."""
-    from xdpbatch import dump, elf
-    from xdpbatch.rewrite import Layout
+    from xdpbatch import dump, elf, rewrite
+    from xdpbatch.rewrite.form import Form
     from xdpbatch.runtime import the_program
 
     program = the_program(elf.load(prog), prog_name, section)
-    for line in dump.lines(program, stage.value, Layout(layout.value), backend.value, opcodes):
+    form = Form(rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed)
+    for line in dump.lines(program, stage.value, form, backend.value, opcodes):
         print(line)

@@ -18,6 +18,21 @@ class BackendName(StrEnum):
     kernel = "kernel"
 
 
+class ModeName(StrEnum):
+    """Where an interface's packets are taken: in its driver, or in the kernel's generic code."""
+
+    native = "native"
+    skb = "skb"
+
+
+class CopyModeName(StrEnum):
+    """Whether the driver uses our memory itself."""
+
+    auto = "auto"
+    copy = "copy"
+    zero_copy = "zero-copy"
+
+
 ObjectFile = Annotated[
     Path, typer.Argument(metavar="PROG.o", help="ELF object that clang made for the kernel.")
 ]
@@ -49,6 +64,54 @@ Write = Annotated[
 Count = Annotated[
     int | None, typer.Option("-c", "--count", min=0, help="Stop after this many packets.")
 ]
+
+
+class LayoutName(StrEnum):
+    """How the program is called."""
+
+    single = "single"
+    batch = "batch"
+    poc = "poc"
+
+
+class ResultsName(StrEnum):
+    """Where verdicts go."""
+
+    buff = "buff"
+    array = "array"
+
+
+Layout = Annotated[
+    LayoutName, typer.Option("--layout", help="batch, or poc: exactly the slides' form.")
+]
+Results = Annotated[
+    ResultsName,
+    typer.Option("--results", help="Verdicts go to a field of xdp_buff, or to an array."),
+]
+Prefetch = Annotated[
+    int, typer.Option("--prefetch", metavar="K", min=0, max=64, help="Fetch headers K ahead.")
+]
+PocFixed = Annotated[
+    bool, typer.Option("--poc-fixed", help="Put right what is wrong in the slides' form.")
+]
 Json = Annotated[bool, typer.Option("-j", "--json", help="One JSON object on stdout.")]
 Pretty = Annotated[bool, typer.Option("-p", "--pretty", help="Indent the JSON.")]
 Quiet = Annotated[bool, typer.Option("-Q", "--quiet", help="No messages on stderr.")]
+Interfaces = Annotated[
+    list[str] | None,
+    typer.Option("-i", "--interface", metavar="IFACE", help="Live interface; may be repeated."),
+]
+Queues = Annotated[
+    str, typer.Option("-q", "--queue", metavar="all|0|0-3", help="Receive queues to take over.")
+]
+AttachMode = Annotated[ModeName, typer.Option("-m", "--mode", help="In the driver, or after it.")]
+CopyModeOption = Annotated[
+    CopyModeName, typer.Option("-C", "--copy-mode", help="auto: zero-copy where the driver can.")
+]
+Duration = Annotated[
+    float | None, typer.Option("-d", "--duration", min=0, help="Seconds; without: until ctrl-C.")
+]
+Interval = Annotated[
+    float, typer.Option("-I", "--interval", min=0, help="Seconds between rates; 0: none.")
+]
+Extended = Annotated[bool, typer.Option("-e", "--extended", help="Rates by queue, reasons.")]

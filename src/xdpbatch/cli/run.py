@@ -9,16 +9,31 @@ from typing import Annotated
 import typer
 
 from xdpbatch.cli.options import (
+    AttachMode,
     Backend,
     BackendName,
     BatchSize,
+    CopyModeName,
+    CopyModeOption,
     Count,
+    Duration,
+    Extended,
+    Interfaces,
+    Interval,
     Json,
+    Layout,
+    LayoutName,
+    ModeName,
     ObjectFile,
+    PocFixed,
+    Prefetch,
     Pretty,
     ProgName,
+    Queues,
     Quiet,
     Read,
+    Results,
+    ResultsName,
     Section,
     Synth,
     Write,
@@ -28,14 +43,22 @@ from xdpbatch.cli.options import (
 def command(
     prog: ObjectFile,
     read: Read = None,
+    interface: Interfaces = None,
     synth: Synth = None,
     write: Write = None,
     prog_name: ProgName = None,
     section: Section = None,
     batch_size: BatchSize = 64,
     backend: Backend = BackendName.llvm,
+    layout: Layout = LayoutName.batch,
+    results: Results = ResultsName.buff,
+    prefetch: Prefetch = 0,
+    poc_fixed: PocFixed = False,
     one_by_one: Annotated[
         bool, typer.Option("--one-by-one", help="Run, act and flush packet by packet.")
+    ] = False,
+    retpoline: Annotated[
+        bool, typer.Option("--retpoline", help="One by one: call through a retpoline.")
     ] = False,
     baseline: Annotated[
         bool,
@@ -44,15 +67,79 @@ def command(
     targets: Annotated[
         int, typer.Option("--targets", min=0, max=1024, help="Loop ports 1..N for redirects.")
     ] = 8,
+    queue: Queues = "all",
+    mode: AttachMode = ModeName.native,
+    copy_mode: CopyModeOption = CopyModeName.auto,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="IFACE", help="Live: may be redirected to; repeatable."),
+    ] = None,
+    duration: Duration = None,
+    interval: Interval = 1.0,
+    extended: Extended = False,
+    ring_size: Annotated[
+        int, typer.Option("--ring-size", min=64, help="Live: entries of each ring.")
+    ] = 2048,
+    flush_each: Annotated[
+        bool, typer.Option("--flush-each", help="Live, one by one: send after every packet.")
+    ] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="Live: each thread to one CPU.")] = False,
+    spin: Annotated[bool, typer.Option("--spin", help="Live: never sleep.")] = False,
+    busy_poll: Annotated[
+        bool, typer.Option("--busy-poll", help="Live: run the driver's NAPI ourselves.")
+    ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Live: become that user once set up."),
+    ] = None,
     count: Count = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of get_prandom_u32; 0 is none.")] = 0,
     as_json: Json = False,
     pretty: Pretty = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a program over packets, batched, as native code. No root, no kernel."""
+    """Run a program over packets, batched, as native code. Root only for live interfaces."""
+    if interface:
+        from xdpbatch.live import Setup
+        from xdpbatch.live_run import LiveJob, parse_queues
+        from xdpbatch.live_run import run as run_live
+        from xdpbatch.sys.link import Mode
+        from xdpbatch.sys.xsk import CopyMode
+
+        run_live(
+            LiveJob(
+                path=Path(prog),
+                setup=Setup(
+                    interfaces=interface,
+                    to=to or (),
+                    queues=parse_queues(queue),
+                    mode=Mode(mode.value),
+                    copy_mode=CopyMode(copy_mode.value),
+                    batch_size=batch_size,
+                    ring_size=ring_size,
+                    single=one_by_one,
+                    flush_each=flush_each,
+                    pin=pin,
+                    spin=spin,
+                    busy_poll=busy_poll,
+                    seed=seed,
+                ),
+                name=prog_name,
+                section=section,
+                backend=backend.value,
+                duration=duration,
+                interval=interval,
+                extended=extended,
+                as_json=as_json or pretty,
+                quiet=quiet,
+                user=user,
+            )
+        )
+        return
+    from xdpbatch import rewrite
     from xdpbatch.job import Job, measure_baseline, no_source, run
     from xdpbatch.report import report
+    from xdpbatch.rewrite.form import Form
 
     if (read is None) == (synth is None):
         raise no_source()
@@ -69,6 +156,10 @@ def command(
         targets=targets,
         count=count,
         seed=seed,
+        trampoline=Form(
+            rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed
+        ),
+        retpoline=retpoline,
     )
     done = run(job, progress=not quiet and sys.stderr.isatty())
     out = sys.stderr if write == "-" else sys.stdout

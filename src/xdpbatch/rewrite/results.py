@@ -38,18 +38,22 @@ def put(results: Results, slot: int) -> str:
     """
 
 
-def collected(program: int, array: int) -> Xlated:
-    """`u64 f(XdpBuff *buffs, u64 n)` around the code at address `program`, whose results go to the
-    array at address `array`: as a driver that keeps the array does, each is acted on after the
-    call, so it is copied to XdpBuff.act."""
+PROGRAM, RESULTS = "program", "results"  # what COLLECT refers to
+
+
+def _collect() -> Xlated:
+    """`u64 f(XdpBuff *buffs, u64 n)` around a program whose results go to an array: as a driver that
+    keeps the array does, each is acted on after the call, so it is copied to XdpBuff.act."""
     text = f"""
+        .map {PROGRAM} array 4 8 1
+        .map {RESULTS} array 4 8 1
         r6 = r1
         r7 = r2
         r3 = r2
-        r2 = {array:#x} ll
-        r4 = {program:#x} ll
+        r2 = map[{RESULTS}] ll
+        r4 = map[{PROGRAM}] ll
         callx r4
-        r2 = {array:#x} ll
+        r2 = map[{RESULTS}] ll
         r7 *= 4
         r7 += r2
         again:
@@ -65,3 +69,6 @@ def collected(program: int, array: int) -> Xlated:
     """
     code = asm.program(text, "collect")
     return Xlated(code, code.insns, code.subprogs, (0,), Layout.BATCH)
+
+
+COLLECT = _collect()
