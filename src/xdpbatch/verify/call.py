@@ -84,7 +84,7 @@ def _function(state: State, frame: Frame, subprog: int, index: int, start: int) 
 
 def leave(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     """EXIT: of the program, of a function, of a callback. Negative: the path ends."""
-    reserved(insn, insn.dst, insn.src, insn.off, insn.imm)
+    reserved(insn, insn.dst, insn.src, insn.imm)
     r0 = frame.regs[0]
     if len(state.frames) == 1:
         if r0 is None:
@@ -196,8 +196,8 @@ def _effects(state: State, helper: Helper, args: Arguments, values: list[Value])
 
 
 def _tail_call(walk: Walk, state: State) -> None:
-    """A tail call that succeeds returns to this function's caller, from a program that may have moved
-    the packet; one that fails goes on here."""
+    """A tail call that succeeds returns to this function's caller, out of a program that may have
+    moved the packet; one that fails goes on here."""
     if len(state.frames) == 1:
         return
     other = state.copy()

@@ -250,8 +250,10 @@ def constant_at(state: State, pointer: Pointer, size: int) -> int | None:
     touched = kinds(slot)[at & 7 : (at & 7) + size]
     if len(touched) == size and set(touched) == {Byte.ZERO}:
         return 0
-    held = slot if isinstance(slot, Scalar) else slot.value if isinstance(slot, Partial) else None
+    held = slot.value if isinstance(slot, Partial) else None
     if held is None or at & 7 or touched != (Byte.SPILL,) * size or held.num.mask:
         return None
+    if isinstance(slot, Partial) and slot.kinds[size] == Byte.SPILL:
+        return None  # the kernel takes only a spill of the key's own size
     mark_precise(held)
     return held.num.value & ((1 << 8 * size) - 1)
