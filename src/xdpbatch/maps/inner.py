@@ -19,7 +19,7 @@ NESTED = frozenset({MapNumber.ARRAY_OF_MAPS, MapNumber.HASH_OF_MAPS})
 def check_inner(spec: MapSpec) -> None:
     """Refuse a map-in-map whose template is missing, is nested, or cannot be an inner map."""
     if spec.inner is None:
-        raise refuse(errno.EBADF, spec, "the template of the inner maps is missing")
+        raise refuse(errno.EINVAL, spec, "the template of the inner maps is missing")
     if spec.inner.type in NESTED:
         raise refuse(errno.EINVAL, spec, "maps nest only once")
     if spec.inner.type in NOT_INNER:

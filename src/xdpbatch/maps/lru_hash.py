@@ -10,7 +10,7 @@ import errno
 
 from xdpbatch.data.buff import RXQ, RXQ_CPU
 from xdpbatch.data.lock import lock, unlock
-from xdpbatch.maps import CPUS, ENOTSUPP, MapType, refuse, round_up
+from xdpbatch.maps import CPUS, MapType, round_up
 from xdpbatch.maps.hash import next_key_of, refused, write
 from xdpbatch.maps.hashing import hash_key
 from xdpbatch.maps.lru import HEAD, lru_init, lru_pop, lru_push, lru_size, set_referenced
@@ -30,7 +30,7 @@ from xdpbatch.maps.table import (
 from xdpbatch.mem import load8, load32, load64, store8, store_release32
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
-from xdpbatch.uapi import BPF_EXIST, BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC, MapNumber
+from xdpbatch.uapi import BPF_EXIST, BPF_F_NO_COMMON_LRU, MapNumber
 
 EINVAL, ENOENT, ENOMEM = errno.EINVAL, errno.ENOENT, errno.ENOMEM
 
@@ -135,13 +135,6 @@ def next_key(map: int, key: int, next: int, key_size: int, value_size: int) -> i
     return next_key_of(map, key, next, HEAD, key_size, value_size)
 
 
-def check_lru(spec: MapSpec, per_cpu: bool = False) -> None:
-    """htab_map_alloc_check() of the LRU types, which exist only preallocated."""
-    check_hash(spec, BPF_F_NO_COMMON_LRU, per_cpu)
-    if spec.flags & BPF_F_NO_PREALLOC:
-        raise refuse(ENOTSUPP, spec, "an LRU hash is always preallocated")
-
-
 def element_count(spec: MapSpec) -> int:
     """max_entries; with lists for each CPU, rounded up so that all have the same number."""
     if not spec.flags & BPF_F_NO_COMMON_LRU:
@@ -161,7 +154,7 @@ class LruHash(MapType):
     regions = 1
 
     def check(self, spec: MapSpec) -> None:
-        check_lru(spec, self.per_cpu)
+        check_hash(spec, BPF_F_NO_COMMON_LRU, self.per_cpu, preallocated=True)
 
     def size(self, spec: MapSpec) -> int:
         count = element_count(spec)

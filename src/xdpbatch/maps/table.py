@@ -22,6 +22,7 @@ import os
 
 from xdpbatch.maps import (
     ACCESS_FLAGS,
+    ENOTSUPP,
     OWN,
     PCPU_MIN_UNIT_SIZE,
     SIZEOF_HEADER,
@@ -227,9 +228,14 @@ def table_init(address: int, spec: MapSpec, elements: int, head: int, regions: i
     store32(address + LIMIT, elements)
 
 
-def check_hash(spec: MapSpec, flags: int = 0, per_cpu: bool = False) -> None:
+def check_hash(
+    spec: MapSpec, flags: int = 0, per_cpu: bool = False, preallocated: bool = False
+) -> None:
     """htab_map_alloc_check(); `flags` are allowed beside those of every hash."""
-    check_flags(spec, ACCESS_FLAGS | BPF_F_NO_PREALLOC | BPF_F_NUMA_NODE | BPF_F_ZERO_SEED | flags)
+    every = ACCESS_FLAGS | BPF_F_NO_PREALLOC | BPF_F_NUMA_NODE | BPF_F_ZERO_SEED
+    check_flags(spec, every | flags)
+    if preallocated and spec.flags & BPF_F_NO_PREALLOC:
+        raise refuse(ENOTSUPP, spec, "a map of this type is always preallocated")
     if not (spec.max_entries and spec.key_size and spec.value_size):
         raise refuse(errno.EINVAL, spec, "a hash has keys, values and entries")
     if spec.key_size + spec.value_size >= KMALLOC_MAX_SIZE - SIZEOF_HTAB_ELEM:
