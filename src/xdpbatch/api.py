@@ -134,7 +134,7 @@ class Loaded:
         return verify(self.program)
 
     def compile(self, batch_size: int = 64, backend: str = "llvm", form: Form = BATCH) -> Runnable:
-        """Verify, rewrite, compile. `backend`: llvm, x86, interp or kernel; `form`: of a trampoline.
+        """Verify, rewrite, compile by a `backend` (llvm, x86, interp, kernel), in a `form`.
 
         Raises VerifierError if the program is not safe, UnsupportedError for what this runtime or
         machine lacks.

@@ -42,8 +42,10 @@ PROGRAM, RESULTS = "program", "results"  # what COLLECT refers to
 
 
 def _collect() -> Xlated:
-    """`u64 f(XdpBuff *buffs, u64 n)` around a program whose results go to an array: as a driver that
-    keeps the array does, each is acted on after the call, so it is copied to XdpBuff.act."""
+    """`u64 f(XdpBuff *buffs, u64 n)` around a program whose results go to an array.
+
+    As a driver that keeps the array does, each is acted on after the call: copied to XdpBuff.act.
+    """
     text = f"""
         .map {PROGRAM} array 4 8 1
         .map {RESULTS} array 4 8 1
