@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+TRAFFIC := udp,tcp,size=64-300,flows=10000,zipf=1.1,v6=0.1,count=1000000
 
 .PHONY: demo test lint bench size lock clean
 
@@ -20,8 +21,7 @@ $(VENV)/.dev: $(BIN)/xdpbatch requirements-dev.lock
 # The main job: a real XDP program over a capture in batches of 64 as native code, and what batching bought.
 demo: $(BIN)/xdpbatch
 	@mkdir -p build
-	@echo '$$ xdpbatch run firewall.o --synth … -w build/demo.pcapng    # makes a capture to work on'
-	@$(BIN)/python -m xdpbatch.examples.demo build/demo.pcapng
+	$(BIN)/xdpbatch run src/xdpbatch/examples/pass.o --synth $(TRAFFIC) -w build/demo.pcapng
 	$(BIN)/xdpbatch run src/xdpbatch/examples/parse.o -r build/demo.pcapng --baseline
 
 test: $(VENV)/.dev

@@ -16,12 +16,13 @@ from xdpbatch.pcap.write import pcap
 
 EXAMPLES = Path(__file__).parents[2] / "src/xdpbatch/examples"
 PARSE, TX, DROP = (str(EXAMPLES / f"{name}.o") for name in ("parse", "tx", "drop"))
+XDPBATCH = (sys.executable, "-m", "xdpbatch")
 SYNTH = "udp,tcp,size=64-300,flows=50,count=1000"
 
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "xdpbatch", *arguments],
+        [*XDPBATCH, *arguments],
         input=stdin,
         capture_output=True,
         timeout=120,
@@ -145,8 +146,7 @@ def test_interrupt_counts_what_was_done(tmp_path: Path) -> None:
     """Ctrl-C in the middle: what was read is written and counted."""
     out = tmp_path / "out.pcapng"
     process = subprocess.Popen(
-        [sys.executable, "-m", "xdpbatch", "run", DROP, "--synth", "udp,count=0", "-j"]
-        + ["-w", str(out)],
+        [*XDPBATCH, "run", DROP, "--synth", "udp,count=0", "-j", "-w", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
