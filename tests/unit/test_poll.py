@@ -92,9 +92,10 @@ class Setup:
         single: bool = False,
         frames: int = 1024,
         other_umem: bool = False,
+        aligned_chunks: bool = False,
     ) -> None:
         ring = max(64, 1 << (batch_size - 1).bit_length())
-        self.umem = Umem(frames)
+        self.umem = Umem(frames, aligned_chunks)
         self.other = Umem(64) if other_umem else self.umem
         self.port = CapturePort(self.umem, io.BytesIO(pcap(sent)), 1, ring, keep=KEEP)
         self.stack = LoopPort(self.umem, 0, ring, keep=KEEP)
@@ -199,6 +200,14 @@ def test_another_umem_gets_copies(single: bool) -> None:
     assert setup.run() == 500
     setup.check(sent)
     assert setup.other.copies == sum(port.tx_packets for port in setup.targets.values())
+
+
+def test_aligned_chunks() -> None:
+    sent = mix(6, 500)
+    for other_umem in (False, True):
+        setup = Setup(sent, native(), aligned_chunks=True, other_umem=other_umem)
+        assert setup.run() == 500
+        setup.check(sent)
 
 
 def test_what_the_program_sees() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
+import signal
+import time
 from collections import Counter
 from functools import cache
 
@@ -15,20 +16,28 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 
 from xdpbatch.data import poll
-from xdpbatch.data.code import Code
 from xdpbatch.data.collect import Collector
 from xdpbatch.data.driver import Driver
 from xdpbatch.data.umem import Umem
 from xdpbatch.errors import XdpBatchError
-from xdpbatch.jit.native import compile_native
+from xdpbatch.jit.native import NativeCode, compile_native
+from xdpbatch.native import native
 from xdpbatch.ports import flows, traffic
 from xdpbatch.ports.loop import LoopPort
 from xdpbatch.ports.synthetic import SyntheticPort
 
 
+@native
+def nothing(buffs: int, n: int) -> int:
+    """A program: every act stays XDP_ABORTED."""
+    return 0
+
+
 @cache
-def code() -> Code:
-    return compile_native(*poll.NATIVES, SyntheticPort.wakeup, LoopPort.wakeup, Collector.recorder)
+def code() -> NativeCode:
+    return compile_native(
+        *poll.NATIVES, SyntheticPort.wakeup, LoopPort.wakeup, Collector.recorder, nothing
+    )
 
 
 @cache
@@ -38,9 +47,7 @@ def packets(spec: str) -> list[bytes]:
     collector = Collector(64)
     port = SyntheticPort(umem, spec, 1)
     driver = Driver(port, LoopPort(umem, 0), code(), {}, 64, collector)
-    i64 = ctypes.c_int64
-    nothing = ctypes.CFUNCTYPE(i64, i64, i64)(lambda buffs, n: 0)
-    driver.run(ctypes.cast(nothing, ctypes.c_void_p).value or 0)
+    driver.run(code().address(nothing))
     assert umem.intact()
     return [packet.tobytes() for packet in collector.packets]
 
@@ -107,6 +114,30 @@ def test_a_million_flows_at_most_as_there_are() -> None:
     assert flows.make(traffic.parse("udp,flows=256,src=10.0.0.0/24,dst=1.1.1.1,sport=1")).rows.any()
     with pytest.raises(XdpBatchError, match="only 256 or so distinct flows, not 257"):
         flows.make(traffic.parse("udp,flows=257,src=10.0.0.0/24,dst=1.1.1.1,sport=1"))
+
+
+@pytest.mark.parametrize("how", ["raise", "stop"])
+def test_an_endless_run_obeys_a_signal_at_once(how: str) -> None:
+    umem = Umem(256)
+    port = SyntheticPort(umem, "udp,count=0", 1)
+    driver = Driver(port, LoopPort(umem, 0), code())
+
+    def handler(number: int, frame: object) -> None:
+        if how == "raise":
+            raise KeyboardInterrupt
+        driver.queue.stop()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    start = time.monotonic()
+    try:
+        driver.run(code().address(nothing))
+    except KeyboardInterrupt:
+        assert how == "raise"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - start < 1
+    assert driver.stats.packets == sum(driver.stats.outcomes.values()) > 0
 
 
 def test_ring_mode_shows_the_same_packets_without_writing_them() -> None:

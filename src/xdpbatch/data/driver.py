@@ -100,8 +100,9 @@ class Driver:
         """Until the source ends, the queue is stopped or `count` packets are done; how many were.
 
         `program` is the address of the program's code: `f(XdpBuff *, n)`, or `f(XdpBuff *)` for
-        `single`. KeyboardInterrupt and the source's errors leave all counts exact, and what was
-        recorded is with the recorder.
+        `single`. The source's errors leave all counts exact, and what was recorded is with the
+        recorder. Let SIGINT's handler call `queue.stop()`: a KeyboardInterrupt would be lost in a
+        program that is a Python callback.
         """
         done = 0
         while (count is None or done < count) and not self.queue.stopped:
