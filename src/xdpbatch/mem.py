@@ -141,6 +141,13 @@ def clz64(a: int) -> int:
 
 
 @intrinsic
+def settled(value: int) -> int:
+    """The value. In native code a register that was never written may hold anything, even
+    something else at each look; what this returns is one number."""
+    return value
+
+
+@intrinsic
 def prefetch(address: int) -> int:
     """A hint to bring the cache line in; any address is allowed."""
     return 0

@@ -348,3 +348,60 @@ def test_errors_are_negative() -> None:
     script.add(stack(bytes(8), -8))
     script.do("xdp_store_bytes", "ctx", 0x10000, "r10-8", 8)
     assert script.same().results == (-errno.EFAULT,)
+
+
+GOOD = [
+    *(b"plain", b"", b"100%%", b"%d", b"%i|%u|%x", b"%ld %lld %lu", b"%llx %lX %llX"),
+    *(b"%5d|%-5d|%05d", b"%+d % d %+u", b"%c%c%c", b"%5c|%-5c|", b"%s", b"%10s|", b"tab\tnew\n"),
+    *(b"\x80\xff", b"%-+ 08x", b"%-08d|", b"%x%X%x"),
+]
+POINTERS = [b"%p", b"%20p", b"%px", b"%pI4", b"%pi4 %pI6 %pi6", b"%pK", b"%pks"]
+BAD = [
+    *(b"%d %d %d %d", b"%", b"%q", b"%l", b"%ls", b"%lld%", b"%pI5", b"%pz", b"%sx", b"a\x01b"),
+    *(b"%\x80", b"%0", b"%h", b"%.3d", b"%*d", b"%3$d"),
+]
+
+
+@pytest.mark.parametrize("text", [*GOOD, *POINTERS, *BAD])
+def test_trace_printk(text: bytes) -> None:
+    """The lengths and errors for each format; pointers are numbers that nobody can read."""
+    script = Script()
+    script.add(stack(text.ljust(24, b"\0"), -24))
+    for values in ((0, 0, 0), (1, 2, 3), (-1, 2**31, 2**63), (12345678901, 65, 0xFFFFFFFF80000001)):
+        script.do("trace_printk", "r10-24", len(text) + 1, *values)
+    script.do("trace_printk", "r10-24", max(len(text), 1), 1, 2, 3)
+    script.same()
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_snprintf(text: bytes) -> None:
+    """The text itself, cut off where it does not fit."""
+    script = Script(".map text array 4 32 1 128", text=text.ljust(32, b"\0"))
+    count = text.replace(b"%%", b"").count(b"%")
+    for size in (32, 4, 1):
+        script.add(stack(b"\xaa" * 32, -64))
+        values = (0xFFFFFFFF85EBCA6B, 77, 12345678901)
+        script.add(stack(b"".join(value.to_bytes(8, "little") for value in values), -24))
+        script.add(f"r1 = r10\nr1 += -64\nr2 = {size}\nr3 = map_value[text+0] ll")
+        script.add(f"r4 = r10\nr4 += -24\nr5 = {8 * count}\ncall bpf_snprintf")
+        script.keep()
+        for at in range(-64, -32, 8):
+            script.add(f"r1 = *(u64 *)(r10 {at})")
+            script.keep("r1")
+    script.same()
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 24, 96, 104])
+def test_trace_vprintk(length: int) -> None:
+    script = Script()
+    script.add(stack(b"%d %llx %d".ljust(16, b"\0"), -16) + stack(bytes(range(104)), -120))
+    script.do("trace_vprintk", "r10-16", 11, "r10-120", length)
+    script.same()
+
+
+def test_unset_arguments_of_trace_printk() -> None:
+    """Registers that were never written are no error unless the format asks for them."""
+    script = Script()
+    script.add(stack(b"hello\0\0\0", -8) + "r1 = r10\nr1 += -8\nr2 = 6\ncall bpf_trace_printk")
+    script.keep()
+    script.same()

@@ -21,6 +21,7 @@ class Arg(Enum):
     """What an argument must be: enum bpf_arg_type."""
 
     ANYTHING = auto()  # any initialised value
+    DONTCARE = auto()  # whatever the register holds, also if it was never written
     CTX = auto()
     CONST_MAP_PTR = auto()
     MAP_KEY = auto()  # readable memory of the map's key size

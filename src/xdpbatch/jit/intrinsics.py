@@ -127,6 +127,11 @@ def _fold64(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
     return b.xor(b.trunc(product, I64), b.trunc(b.lshr(product, wide(64)), I64))
 
 
+def _settled(b: ir.IRBuilder, args: Sequence[ir.Value]) -> ir.Value:
+    """What LLVM calls freeze, which llvmlite cannot emit."""
+    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [args[0]], side_effect=False)
+
+
 def prefetch(b: ir.IRBuilder, target: ir.Value) -> ir.Value:
     """Bring a cache line in to be read, into all caches."""
     hint = declare(b, "llvm.prefetch.p0", ir.VoidType(), PTR, I32, I32, I32)
@@ -172,6 +177,7 @@ EMIT: dict[str, Emit] = {
     "below": lambda b, args: b.zext(b.icmp_unsigned("<", args[0], args[1]), I64),
     "ctz64": lambda b, args: b.cttz(args[0], I1(0)),
     "clz64": lambda b, args: b.ctlz(args[0], I1(0)),
+    "settled": _settled,
     "prefetch": lambda b, args: prefetch(b, pointer(b, args[0])),
     "relax": _relax,
     "call1": _call,

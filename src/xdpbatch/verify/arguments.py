@@ -214,6 +214,7 @@ def _stack_or_null(args: Arguments, number: int, value: Value) -> None:
 
 RULES: dict[Arg, Callable[[Arguments, int, Value], None]] = {
     Arg.ANYTHING: _anything,
+    Arg.DONTCARE: _anything,
     Arg.CTX: _ctx,
     Arg.CONST_MAP_PTR: _map,
     Arg.MAP_KEY: _key,

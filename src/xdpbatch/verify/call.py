@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xdpbatch.helpers import Helper, Ret
+from xdpbatch.helpers import Arg, Helper, Ret
 from xdpbatch.isa import BPF_CALL, HELPER_CALL, KFUNC_CALL, Insn
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import HELPER_NAMES, MapNumber
@@ -137,7 +137,8 @@ def _helper(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> i
         )
     values: list[Value] = []
     for number in range(1, len(helper.args) + 1):
-        value = frame.regs[number]
+        ignored = helper.args[number - 1] is Arg.DONTCARE
+        value = Scalar() if ignored else frame.regs[number]
         if value is None:
             raise uninitialised(number)
         values.append(value)
