@@ -21,6 +21,7 @@ _IP_HEADER = {4: 20, 6: 40}
 _L4_HEADER = {"udp": 8, "tcp": 20, "icmp": 8}
 _MACS = bytes.fromhex("020000000002 020000000001")  # destination, source: locally administered
 _ICMP6 = 58
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: 2**64 / golden ratio
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,17 @@ class _Keys:
         return _Keys(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
 
     def distinct(self) -> Array:
-        """Index of the first of each set of equal flows (addresses, ports and protocol)."""
-        columns = (self.protocol, self.v6, self.src, self.dst, self.sport, self.dport)
-        table = np.ascontiguousarray(np.stack([c.astype(np.int64) for c in columns], axis=1))
-        rows = table.view([("", np.int64)] * len(columns)).ravel()
-        first: Array = np.sort(np.unique(rows, return_index=True)[1])
-        return first
+        """Index of the first of each set of equal flows (addresses, ports and protocol).
+
+        Flows are told apart by a hash of 64 bits: two that collide count as equal, and one is
+        drawn anew. Sorting numbers is ten times as fast as sorting rows.
+        """
+        mixed = np.zeros(len(self.src), dtype=np.uint64)
+        for column in (self.protocol, self.v6, self.src, self.dst, self.sport, self.dport):
+            mixed = (mixed ^ column.astype(np.uint64)) * _MIX
+            mixed ^= mixed >> np.uint64(29)
+        first: Array = np.unique(mixed, return_index=True)[1]
+        return np.sort(first)
 
 
 def make(traffic: Traffic) -> Flows:
