@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from xdpbatch.data import poll, serve
 from xdpbatch.data.code import Code, caller
 from xdpbatch.data.driver import Driver
-from xdpbatch.data.port import DEVICE
+from xdpbatch.data.port import CPU, DEVICE
 from xdpbatch.data.stats import Stats
 from xdpbatch.data.umem import Umem
 from xdpbatch.errors import XdpBatchError
@@ -222,7 +222,9 @@ class Lane:
         stack: AfXdpPort,
         targets: Mapping[int, AfXdpPort],
     ) -> None:
-        own = {**targets, DEVICE + interface.ifindex: port}
+        # A CPUMAP hands packets to the stack on another CPU; here the stack chooses the CPU.
+        cpus = {CPU + number: stack for number in range(CPUS)}
+        own = {**targets, **cpus, DEVICE + interface.ifindex: port}
         driver = Driver(port, stack, self._live.code, own, self.setup.batch_size)
         rxq = driver.queue.rxq
         rxq["queue_index"], rxq["cpu"], rxq["hz"] = port.queue, self.number, HZ
@@ -236,9 +238,14 @@ class Lane:
             os.sched_setaffinity(0, {cpus[self.number % len(cpus)]})
         while not self._draining and self.failure is None:
             self._serve(self.thread.address, self._live.program, self._until(SLICE_NS))
-            self.failure = next((p.failure for p in self.ports if p.failure), None)
+            self.failure = self._gone()
         if self._draining:
             self._finish()
+
+    def _gone(self) -> OSError | None:
+        """The failure of the first port that has one; asking takes it away."""
+        failures = (port.failure for port in self.ports)
+        return next((one for one in failures if one), None)
 
     def _finish(self) -> None:
         self.thread.go_on()

@@ -26,9 +26,12 @@ from xdpbatch.live import Counts, Live, Setup
 from xdpbatch.program import Program
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Entry, Instance, the_program
 from xdpbatch.sys.link import LinkError
+from xdpbatch.sys.xsk import Socket
 from xdpbatch.uapi import MapNumber
 
 PR_SET_NO_NEW_PRIVS = 38
+ENDLESS = 1e12  # seconds
+LOOK_S = 0.2  # how often it is looked after threads that have given up
 _REFERRING = (MapNumber.PROG_ARRAY, MapNumber.ARRAY_OF_MAPS, MapNumber.HASH_OF_MAPS)
 
 
@@ -81,11 +84,16 @@ class Loaded:
 
 
 class Signals:
-    """Asks to end or to reload, as flags; entered, signals set them."""
+    """Asks to end or to reload, as flags; entered, signals set them and end a `wait`."""
 
     def __init__(self) -> None:
-        self.end = threading.Event()
-        self.reload = False
+        self.end = self.reload = False
+        self._came = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a signal."""
+        self._came.wait(seconds)
+        self._came.clear()
 
     def __enter__(self) -> Signals:
         ending = dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._end)
@@ -98,16 +106,19 @@ class Signals:
             signal.signal(number, handler)
 
     def _end(self, *_: object) -> None:
-        self.end.set()
+        self.end = True
+        self._came.set()
 
     def _hang_up(self, *_: object) -> None:
         self.reload = True
+        self._came.set()
 
 
 def run(job: LiveJob) -> Counts:
     """Take over, serve, give back; rates and summary go to stdout. Raises XdpBatchError for what
     prevents the start, and after the summary if an interface vanished.
     """
+    Socket().close()  # who may not open one is told so before a program is compiled
     loaded = Loaded(job)
     with Signals() as signals:
         live = Live(job.setup, loaded.entry.address, loaded.instance)
@@ -128,21 +139,18 @@ def run(job: LiveJob) -> Counts:
 
 def watch(job: LiveJob, live: Live, loaded: Loaded, signals: Signals, began: float) -> None:
     """Show rates until it is time to end."""
-    before, then = live.counts(), began
-    while not signals.end.is_set() and live.failure is None:
-        wait = job.interval or 1.0
-        if job.duration is not None:
-            wait = min(wait, began + job.duration - time.monotonic())
-        if wait <= 0:
-            return
-        signals.end.wait(wait)
+    before, then = Counts(), began
+    due = began + (job.interval or ENDLESS)
+    end = began + (ENDLESS if job.duration is None else job.duration)
+    while not signals.end and live.failure is None and time.monotonic() < end:
+        signals.wait(min(due, end, time.monotonic() + LOOK_S) - time.monotonic())
         if signals.reload:
             signals.reload = False
             reload(live, loaded)
-        now, at = live.counts(), time.monotonic()
-        if job.interval and not signals.end.is_set():
+        if job.interval and (time.monotonic() >= due or signals.end):
+            now, at = live.counts(), time.monotonic()
             rates(job, live, live_report.difference(now, before), at - then)
-        before, then = now, at
+            before, then, due = now, at, max(due + job.interval, at)
 
 
 def reload(live: Live, loaded: Loaded) -> None:

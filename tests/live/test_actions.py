@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import (
+from network import (
     ETH_P_ALL,
     Host,
     Wire,

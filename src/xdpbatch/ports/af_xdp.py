@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdpbatch.data.code import Code
-from xdpbatch.data.layout import Layout, address_of, aligned
+from xdpbatch.data.layout import Layout, address_of, aligned, bytes_at
 from xdpbatch.data.port import (
     COMPLETION,
     FILL,
@@ -25,8 +26,23 @@ from xdpbatch.data.port import (
     TX_PACKETS,
     XDP_WAKEUP_TX,
 )
-from xdpbatch.data.ring import CONSUMER, PRODUCER
-from xdpbatch.data.umem import Umem
+from xdpbatch.data.ring import (
+    CONSUMER,
+    DESC_LENGTH,
+    PRODUCER,
+    SIZEOF_ADDRESS,
+    SIZEOF_DESC,
+    available,
+    get_slot,
+    peek,
+    put_slot,
+    release,
+    reserve,
+    room,
+    submit,
+)
+from xdpbatch.data.send import copy_into, post, reap
+from xdpbatch.data.umem import ADDRESS_MASK, Umem, decode, give
 from xdpbatch.mem import call1, call6, load32, load64, load_acquire32, store64
 from xdpbatch.native import native
 from xdpbatch.sys.xsk import CopyMode, Ring, Socket, Statistics
@@ -222,6 +238,42 @@ class AfXdpPort:
         for word in ("producer", "consumer", "flags", "descs"):
             self.words[f"{prefix}_{word}"] = address_of(self._nothing)
 
+    def send(self, packets: Sequence[bytes]) -> int:
+        """Send packets from Python, copied into free frames; how many the rings had room for."""
+        sent = 0
+        reap(self.address)
+        for packet in packets[: room(self.address + TX, len(packets))]:
+            address = copy_into(self.address, _address_in(packet), len(packet))
+            if address < 0:
+                break
+            sent += 1 + post(self.address, address, len(packet))
+        submit(self.address + TX)
+        transmit(self.address)
+        return sent
+
+    def receive(self, most: int = 64) -> list[bytes]:
+        """Take up to `most` received packets from Python, copied; it does not wait."""
+        self.provide()
+        ring = self.address + RX
+        found = []
+        for i in range(available(ring, most)):
+            slot = get_slot(ring, i, SIZEOF_DESC)
+            address = load64(slot)
+            found.append(bytes_at(decode(self.umem.address, address), load32(slot + DESC_LENGTH)))
+            give(self.umem.address, address & load64(self.umem.address + ADDRESS_MASK))
+        peek(ring, len(found))
+        release(ring)
+        return found
+
+    def provide(self) -> None:
+        """Give free frames to the fill ring: nothing is received without."""
+        ring = self.address + FILL
+        n = room(ring, min(self.sizes.rx, self.umem.free))
+        for i in range(n):
+            store64(put_slot(ring, i, SIZEOF_ADDRESS), self.umem.take())
+        reserve(ring, n)
+        submit(ring)
+
     def install(self, code: Code) -> None:
         """Hand in the code of `wakeup`; `code` must outlive the port."""
         self.words["wakeup"] = code.address(self.wakeup)
@@ -272,3 +324,8 @@ class AfXdpPort:
     def close(self) -> None:
         """Close the socket. No code may use the port after that."""
         self.socket.close()
+
+
+def _address_in(data: bytes) -> int:
+    """The address of a bytes object's first byte, which must outlive its use."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0

@@ -14,6 +14,7 @@ only this process holds, so that both ends go with the process.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -43,9 +44,9 @@ class Ingress:
             raise LinkError.of(
                 "ingress",
                 f"cannot make the way back to the kernel's stack for {interface.name}",
-                reason=str(error.args[-1]),
-                suggestion="CAP_NET_ADMIN and CAP_SYS_ADMIN, and the kernel's veth, "
-                "sch_ingress, cls_u32 and act_mirred",
+                reason=_reason(error),
+                suggestion="run as root, or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_BPF; "
+                "the kernel needs veth, sch_ingress, cls_u32 and act_mirred",
             ) from error
 
     def socket(self) -> Socket:
@@ -91,3 +92,9 @@ class Ingress:
             every_packet = {"keys": ["0x0/0x0+0"], "target": 0x10000}
             where = {"parent": _INGRESS, "protocol": _ETH_P_ALL, "prio": 1}
             netlink.tc("add-filter", "u32", index, action=to_interface, **every_packet, **where)
+
+
+def _reason(error: Exception) -> str:
+    """The errno by name and in words; both kinds of exception have it first."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    return f"-{errno.errorcode.get(number, number)}: {os.strerror(number)}"
