@@ -131,23 +131,25 @@ def stopped(cursor: int, status: int) -> int:
 
 
 @native
-def pcap_record(cursor: int) -> int:
-    """Look at one record of a pcap: 1, or 0 with a status."""
-    at = load64(cursor + AT)
-    left = load64(cursor + END) - at
-    if left < PCAP_RECORD:
-        return stopped(cursor, MORE)
-    swapped = load64(cursor + SWAPPED)
-    length = get32(at + 8, swapped)
-    if length > MAX_PACKET:
-        return stopped(cursor, LYING)
-    if left < PCAP_RECORD + length:
-        return stopped(cursor, MORE)
-    fraction = get32(at + 4, swapped) * load64(load64(cursor + INTERFACES) + MULTIPLIER)
-    time = get32(at, swapped) * SECOND + fraction
-    admit(cursor, 0, at + PCAP_RECORD, length, get32(at + 12, swapped), time)
-    store64(cursor + AT, at + PCAP_RECORD + length)
-    return 1
+def pcap_records(cursor: int) -> int:
+    """Look at the records of a pcap until there is no room for more, or stop with a status."""
+    at, end, swapped = load64(cursor + AT), load64(cursor + END), load64(cursor + SWAPPED)
+    unit = load64(load64(cursor + INTERFACES) + MULTIPLIER)
+    capacity = load64(cursor + CAPACITY)
+    status = 0
+    while status == 0 and load64(cursor + FILLED) < capacity:
+        length = get32(at + 8, swapped) if end - at >= PCAP_RECORD else 0
+        following = at + PCAP_RECORD + length
+        if length > MAX_PACKET:
+            status = LYING
+        elif end < following:
+            status = MORE
+        else:
+            time = get32(at, swapped) * SECOND + get32(at + 4, swapped) * unit
+            admit(cursor, 0, at + PCAP_RECORD, length, get32(at + 12, swapped), time)
+            at = following
+    store64(cursor + AT, at)
+    return stopped(cursor, status)
 
 
 @native
@@ -243,7 +245,9 @@ def index(cursor: int) -> int:
     store64(cursor + FILLED, 0)
     store64(cursor + TAKEN, 0)
     store64(cursor + STATUS, 0)
-    seen = 1
-    while seen != 0 and load64(cursor + FILLED) < load64(cursor + CAPACITY):
-        seen = pcap_record(cursor) if load64(cursor + IS_PCAP) != 0 else pcapng_block(cursor)
+    if load64(cursor + IS_PCAP) != 0:
+        pcap_records(cursor)
+    else:
+        while load64(cursor + FILLED) < load64(cursor + CAPACITY) and pcapng_block(cursor) != 0:
+            pass
     return load64(cursor + FILLED)
