@@ -45,7 +45,7 @@ class Ingress:
                 "ingress",
                 f"cannot make the way back to the kernel's stack for {interface.name}",
                 reason=_reason(error),
-                suggestion="run as root, or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_BPF; "
+                suggestion="run as root (CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_BPF); "
                 "the kernel needs veth, sch_ingress, cls_u32 and act_mirred",
             ) from error
 
