@@ -17,13 +17,14 @@ from hypothesis.stateful import (
 )
 
 from xdpbatch import maps
-from xdpbatch.data.layout import HUGE_PAGE
+from xdpbatch.data.layout import HUGE_PAGE, address_of, aligned, bytes_at
 from xdpbatch.errors import MapError, UnsupportedError
 from xdpbatch.jit.operations import Operations
 from xdpbatch.maps import CPUS, ENOTSUPP, Map, add_program
 from xdpbatch.maps.hashing import hash_key, same
 from xdpbatch.mem import load32, signed
 from xdpbatch.program import Attach, MapSpec
+from xdpbatch.test_run import Bench
 from xdpbatch.uapi import (
     BPF_ANY,
     BPF_EXIST,
@@ -337,3 +338,29 @@ def test_seed_zero_is_reproducible() -> None:
     text = b"0123456789abcdef"
     key = maps.address_in(text)
     assert hash_key(key, 16, 0) == hash_key(key, 16, 0) == signed(hash_key(key, 16, 0))
+
+
+VISITED = [MapNumber.ARRAY, MapNumber.PERCPU_ARRAY, MapNumber.HASH, MapNumber.PERCPU_HASH]
+VISITED += [MapNumber.LRU_HASH, MapNumber.LRU_PERCPU_HASH]
+
+
+@pytest.mark.parametrize("kind", VISITED)
+@pytest.mark.parametrize("cpu", range(CPUS))
+def test_visit_finds_every_element_once(kind: MapNumber, cpu: int) -> None:
+    """With the values of the CPU that asks, in the order of the keys."""
+    bench = Bench(1)
+    bench.rxq["cpu"] = cpu
+    m = make(kind, entries=20)
+    copies = CPUS if m.kind.per_cpu else 1
+    for number in range(20):
+        key = number.to_bytes(4, "little")
+        m[key] = b"".join(bytes([number + 100 * copy] * 8) for copy in range(copies))
+    entry = aligned(24)
+    seen, position = {}, 0
+    arguments = {"buff": bench.buff(0), "entry": address_of(entry)}
+    while position := m.call(m.kind.visit, position=position, **arguments):
+        key, value = entry.view("<u8")[:2].tolist()
+        seen[bytes_at(key, 4)] = bytes_at(value, 8)
+    copy = cpu if m.kind.per_cpu else 0
+    assert list(seen) == list(m)
+    assert seen == {key: bytes([key[0] + 100 * copy] * 8) for key in m}

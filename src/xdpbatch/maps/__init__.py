@@ -85,6 +85,10 @@ class MapType(ABC):
     its key is the index itself, not an address.
     `lookup_cpu(map, key, cpu, …)` and `update_cpu(map, key, value, flags, cpu, …)` exist where
     the CPU matters; with ALL_CPUS, `value` is the copies for all CPUs of a per-CPU map.
+    `visit(buff, map, position, entry, …)` is a step of bpf_for_each_map_elem(): it finds the first
+    element at or after `position`, stores the addresses of its key and value at `entry` and
+    `entry + 8` (there are 8 bytes more for a key that is not in memory), and returns the position
+    to go on from, 0 if there was none.
     `push(map, value, flags)`, `pop(map, value)` and `peek(map, value)` belong to types
     without keys.
     `target(buff, map, index, …)` is the first half of bpf_tail_call, of PROG_ARRAY: the address of
@@ -107,6 +111,7 @@ class MapType(ABC):
     pop: Native | None = None
     peek: Native | None = None
     target: Native | None = None
+    visit: Native | None = None
     per_cpu = False
 
     def check(self, spec: MapSpec) -> None:

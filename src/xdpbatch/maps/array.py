@@ -18,7 +18,7 @@ from xdpbatch.maps import (
     refuse,
     round_up,
 )
-from xdpbatch.mem import copy, load32, store32
+from xdpbatch.mem import copy, load32, store32, store64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import (
@@ -95,6 +95,17 @@ def next_key(key: int, next: int, max_entries: int) -> int:
     return 0
 
 
+@native
+def visit(map: int, position: int, entry: int, value_size: int, max_entries: int) -> int:
+    """The elements in order; their keys are kept beside the entry."""
+    if position >= max_entries:
+        return 0
+    store64(entry + 16, position)
+    store64(entry, entry + 16)
+    store64(entry + 8, lookup(map, entry + 16, value_size, max_entries))
+    return position + 1
+
+
 def check_array(spec: MapSpec, flags: int, per_cpu: bool = False) -> None:
     """array_map_alloc_check()."""
     if not spec.max_entries or spec.key_size != 4 or not spec.value_size:
@@ -113,6 +124,7 @@ class Array(MapType):
     update = update
     delete = delete
     next_key = next_key
+    visit = visit
 
     def check(self, spec: MapSpec) -> None:
         check_array(spec, ACCESS_FLAGS | BPF_F_NUMA_NODE | BPF_F_MMAPABLE | BPF_F_INNER_MAP)

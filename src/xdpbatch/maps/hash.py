@@ -23,14 +23,16 @@ from xdpbatch.maps.table import (
     find,
     give_free,
     insert,
+    position_after,
     remove,
-    slot_after,
+    slot_from,
     slot_of,
     stride_of,
     table_init,
     table_size,
     take_free,
     used,
+    visit_element,
 )
 from xdpbatch.mem import copy, load32, load64, store32, store_release32
 from xdpbatch.native import native
@@ -140,13 +142,14 @@ def next_key_of(map: int, key: int, next: int, head: int, key_size: int, value_s
     """Copy the key after `key` in bucket order; the first if `key` is 0 or not in the map."""
     stride = stride_of(head, key_size, value_size)
     elements = load64(map + ELEMENTS)
-    slot = 0
+    position = 0
     if key != 0:
         hashed = hash_key(key, key_size, load64(map + SEED))
         element = find(map, key, hashed, elements, key_size, stride)
         if element != 0:
             slot = slot_of(map, hashed, (element - elements) // stride)
-    slot = slot_after(map, slot)
+            position = position_after(map, slot)
+    slot = slot_from(map, position)
     if slot == 0:
         return -ENOENT
     copy(next, elements + load32(slot) * stride, key_size)
@@ -157,6 +160,13 @@ def next_key_of(map: int, key: int, next: int, head: int, key_size: int, value_s
 def next_key(map: int, key: int, next: int, key_size: int, value_size: int) -> int:
     """Keys in bucket order."""
     return next_key_of(map, key, next, 0, key_size, value_size)
+
+
+@native
+def visit(map: int, position: int, entry: int, key_size: int, value_size: int) -> int:
+    """Elements in bucket order."""
+    stride = stride_of(0, key_size, value_size)
+    return visit_element(map, position, entry, load64(map + ELEMENTS), key_size, stride)
 
 
 def init_spare(address: int, spec: MapSpec) -> None:
@@ -172,6 +182,7 @@ class Hash(MapType):
     update = update
     delete = delete
     next_key = next_key
+    visit = visit
 
     def check(self, spec: MapSpec) -> None:
         check_hash(spec)

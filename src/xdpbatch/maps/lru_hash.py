@@ -26,6 +26,7 @@ from xdpbatch.maps.table import (
     stride_of,
     table_init,
     table_size,
+    visit_element,
 )
 from xdpbatch.mem import load8, load32, load64, store8, store_release32
 from xdpbatch.native import native
@@ -135,6 +136,13 @@ def next_key(map: int, key: int, next: int, key_size: int, value_size: int) -> i
     return next_key_of(map, key, next, HEAD, key_size, value_size)
 
 
+@native
+def visit(map: int, position: int, entry: int, key_size: int, value_size: int) -> int:
+    """Elements in bucket order; does not count as a use."""
+    stride = stride_of(HEAD, key_size, value_size)
+    return visit_element(map, position, entry, load64(map + ELEMENTS), key_size, stride)
+
+
 def element_count(spec: MapSpec) -> int:
     """max_entries; with lists for each CPU, rounded up so that all have the same number."""
     if not spec.flags & BPF_F_NO_COMMON_LRU:
@@ -149,6 +157,7 @@ class LruHash(MapType):
     update = update
     delete = delete
     next_key = next_key
+    visit = visit
     update_cpu = update_cpu
     user_lookup = user_lookup
     regions = 1

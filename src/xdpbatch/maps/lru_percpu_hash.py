@@ -16,7 +16,16 @@ from xdpbatch.maps.hash import refused
 from xdpbatch.maps.hashing import hash_key
 from xdpbatch.maps.lru import HEAD, lru_pop, lru_push, set_referenced
 from xdpbatch.maps.lru_hash import LruHash
-from xdpbatch.maps.table import ELEMENTS, LOCK, REGION, SEED, find, insert, stride_of
+from xdpbatch.maps.table import (
+    ELEMENTS,
+    LOCK,
+    REGION,
+    SEED,
+    find,
+    insert,
+    stride_of,
+    visit_element,
+)
 from xdpbatch.mem import load8, load32, load64, store8
 from xdpbatch.native import native
 from xdpbatch.uapi import BPF_EXIST, MapNumber
@@ -104,11 +113,21 @@ def update(
     return update_cpu(map, key, value, flags, cpu, key_size, value_size)
 
 
+@native
+def visit(buff: int, map: int, position: int, entry: int, key_size: int, value_size: int) -> int:
+    """Elements in bucket order, with this CPU's values; does not count as a use."""
+    cpu = load32(load64(buff + RXQ) + RXQ_CPU)
+    elements = load64(map + ELEMENTS) + cpu * load64(map + REGION)
+    stride = stride_of(HEAD, key_size, value_size)
+    return visit_element(map, position, entry, elements, key_size, stride)
+
+
 class LruPercpuHash(LruHash):
     number = MapNumber.LRU_PERCPU_HASH
     name = "lru_percpu_hash"
     lookup = lookup
     update = update
+    visit = visit
     lookup_cpu = lookup_cpu
     update_cpu = update_cpu
     user_lookup = user_lookup

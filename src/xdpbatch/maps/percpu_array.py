@@ -9,7 +9,8 @@ from __future__ import annotations
 from xdpbatch.data.buff import RXQ, RXQ_CPU
 from xdpbatch.maps import ACCESS_FLAGS, ALL_CPUS, CPUS, SIZEOF_HEADER, MapType, round_up
 from xdpbatch.maps.array import check_array, delete, next_key, refused
-from xdpbatch.mem import copy, load32, load64
+from xdpbatch.maps.array import visit as visit_array
+from xdpbatch.mem import copy, load32, load64, store64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import BPF_F_NUMA_NODE, MapNumber
@@ -61,6 +62,15 @@ def update(
     return update_cpu(map, key, value, flags, cpu, value_size, max_entries)
 
 
+@native
+def visit(buff: int, map: int, position: int, entry: int, value_size: int, max_entries: int) -> int:
+    """The elements in order, with this CPU's values."""
+    following = visit_array(map, position, entry, value_size, max_entries)
+    if following != 0:
+        store64(entry + 8, lookup(buff, map, entry + 16, value_size, max_entries))
+    return following
+
+
 class PercpuArray(MapType):
     number = MapNumber.PERCPU_ARRAY
     name = "percpu_array"
@@ -68,6 +78,7 @@ class PercpuArray(MapType):
     update = update
     delete = delete
     next_key = next_key
+    visit = visit
     lookup_cpu = lookup_cpu
     update_cpu = update_cpu
     per_cpu = True

@@ -26,6 +26,7 @@ from xdpbatch.maps.table import (
     table_init,
     table_size,
     take_free,
+    visit_element,
 )
 from xdpbatch.mem import load32, load64
 from xdpbatch.native import native
@@ -98,6 +99,15 @@ def update(
     return update_cpu(map, key, value, flags, cpu, key_size, value_size)
 
 
+@native
+def visit(buff: int, map: int, position: int, entry: int, key_size: int, value_size: int) -> int:
+    """Elements in bucket order, with this CPU's values."""
+    cpu = load32(load64(buff + RXQ) + RXQ_CPU)
+    elements = load64(map + ELEMENTS) + cpu * load64(map + REGION)
+    stride = stride_of(0, key_size, value_size)
+    return visit_element(map, position, entry, elements, key_size, stride)
+
+
 class PercpuHash(MapType):
     number = MapNumber.PERCPU_HASH
     name = "percpu_hash"
@@ -105,6 +115,7 @@ class PercpuHash(MapType):
     update = update
     delete = delete
     next_key = next_key
+    visit = visit
     lookup_cpu = lookup_cpu
     update_cpu = update_cpu
     per_cpu = True

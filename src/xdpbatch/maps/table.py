@@ -150,13 +150,12 @@ def remove(map: int, hash: int, slot: int) -> int:
 
 
 @native
-def slot_after(map: int, slot: int) -> int:
-    """Address of the next used slot in bucket order; `slot` 0: the first; 0 at the end."""
+def slot_from(map: int, position: int) -> int:
+    """Address of the first used slot in bucket order at or after a position, 0 if there is none.
+
+    A slot's position is its bucket's number * 8 + its own number.
+    """
     buckets = load64(map + BUCKETS)
-    position = 0  # bucket * 8 + slot within it
-    if slot != 0:
-        at = (slot - buckets) // BUCKET
-        position = at * 8 + (slot - buckets - at * BUCKET - SLOTS) // 4 + 1
     end = (load32(map + MASK) + 1) * 8
     while position < end:
         bucket = buckets + (position >> 3) * BUCKET
@@ -168,6 +167,27 @@ def slot_after(map: int, slot: int) -> int:
         else:
             position += 1
     return 0
+
+
+@native
+def position_after(map: int, slot: int) -> int:
+    """The position after a slot's."""
+    at = slot - load64(map + BUCKETS)
+    return at // BUCKET * 8 + (at % BUCKET - SLOTS) // 4 + 1
+
+
+@native
+def visit_element(
+    map: int, position: int, entry: int, elements: int, key_size: int, stride: int
+) -> int:
+    """`visit` of every hash; `elements` is the base that is looked at."""
+    slot = slot_from(map, position)
+    if slot == 0:
+        return 0
+    element = elements + load32(slot) * stride
+    store64(entry, element)
+    store64(entry + 8, element + ((key_size + 7) & -8))
+    return position_after(map, slot)
 
 
 @native
