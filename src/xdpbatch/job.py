@@ -9,22 +9,25 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from xdpbatch import elf
-from xdpbatch.errors import XdpBatchError
+from xdpbatch import elf, map_file
+from xdpbatch.errors import UnsupportedError, XdpBatchError
 from xdpbatch.jit.retpoline import retpoline
+from xdpbatch.map_view import MapView
 from xdpbatch.pcap.write import CaptureWriter
-from xdpbatch.program import Program
+from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout
 from xdpbatch.rewrite.form import Form
 from xdpbatch.rewrite.poc import COUNT
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Instance, the_program
 from xdpbatch.session import MakePort, Result, Session
+from xdpbatch.target import Target
 from xdpbatch.uapi import Action
 
 ROUNDS = 5  # of one by one against batched, in turns
@@ -49,6 +52,9 @@ class Job:
     seed: int = 0
     trampoline: Form = BATCH
     retpoline: bool = False
+    target: Target = field(default_factory=Target)
+    fills: Sequence[tuple[str, str]] = ()  # map ("": several) and file of contents before
+    dump: bool = False  # keep the contents of all maps after it
 
     @property
     def form(self) -> Form:
@@ -72,23 +78,26 @@ class Done:
     result: Result
     error: XdpBatchError | None = None
     interrupted: bool = False
-    notes: tuple[str, ...] = field(default=())
+    fits: Mapping[str, str] = field(default_factory=dict)  # what the object was fitted to
+    maps: Mapping[str, Any] | None = None  # contents afterwards, if they are wanted
 
 
 def run(job: Job, progress: bool = False) -> Done:
     """Do it. Raises XdpBatchError for what prevents the start."""
-    obj = elf.load(job.path)
+    obj = elf.load(job.path, target=job.target)
     program = the_program(obj, job.name, job.section)
     instance = Instance(obj)
     if job.form.layout is Layout.POC and not job.form.fixed:
         return _run_slides(job, instance, program)
     entry = instance.entry(program, job.backend, job.form)
+    views = _filled(job, instance)
     thunk = retpoline(entry.address) if job.retpoline else entry
     error: XdpBatchError | None = None
     interrupted = False
     with ExitStack() as stack:
         writer = None
         if job.write:
+            _refuse_overwriting(job.write, job.read)
             writer = CaptureWriter(job.write, max(job.batch_size, job.in_force))
         session = _session(job, writer)
         stack.callback(session.source.close)
@@ -107,7 +116,52 @@ def run(job: Job, progress: bool = False) -> Done:
         check = getattr(entry, "check", None)
         if check:
             check()
-        return Done(job, program, session.result(), error, interrupted)
+        maps = _dumped(job, obj, views)
+        return Done(job, program, session.result(), error, interrupted, fits_of(obj), maps)
+
+
+def fits_of(obj: Object) -> Mapping[str, str]:
+    """What an object was fitted to, and where that came from; only what it asked for."""
+    found = {"types": obj.types_from, "configuration": obj.config_from}
+    return {what: origin for what, origin in found.items() if origin}
+
+
+def _filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
+    """The maps, after what is to be in them was entered."""
+    if job.backend == "kernel" and (job.fills or job.dump):
+        raise UnsupportedError.of(
+            "maps-of-the-kernel",
+            "the kernel's backend has maps of its own, which are not filled or dumped here",
+            suggestion="use --backend llvm, x86 or interp",
+        )
+    views = instance.views(job.backend)
+    for name, path in job.fills:
+        contents = map_file.read(path)
+        for each, entries in map_file.by_name(contents, path) if not name else [(name, contents)]:
+            if each not in views:
+                raise XdpBatchError.of(
+                    "no-such-map",
+                    f"{job.path} has no map {each}",
+                    where=path,
+                    suggestion="it has " + (", ".join(views) or "none"),
+                )
+            map_file.fill(views[each], entries, path)
+    return views
+
+
+def _dumped(job: Job, obj: Object, views: Mapping[str, MapView]) -> Mapping[str, Any] | None:
+    if not job.dump:
+        return None
+    changing = {name: view for name, view in views.items() if not view.spec.frozen}
+    return {name: map_file.dump(view, obj.btf) for name, view in changing.items()}
+
+
+def _refuse_overwriting(write: str, read: str | None) -> None:
+    """Opening the output empties it, so it must not be the input."""
+    if read and Path(read).exists() and Path(write).exists() and Path(read).samefile(write):
+        raise XdpBatchError.of(
+            "usage", f"{write} is read and written", suggestion="write to another file"
+        )
 
 
 def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
@@ -122,6 +176,7 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
             suggestion="--poc-fixed, or --layout batch",
         )
     runnable = Runnable(instance, program, job.backend, COUNT, job.form)
+    views = _filled(job, instance)
     source = Capture(job.read) if job.read is not None else Synthetic(job.synth or "")
     verdicts: Counter[str] = Counter({action.name: 0 for action in Action})
     packets, size, elapsed = iter(islice(source, job.count)), 0, 0.0
@@ -137,7 +192,8 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
     except XdpBatchError as caught:
         error = caught
     result = Result(verdicts.total(), size, verdicts, elapsed, source.skipped)
-    return Done(job, program, result, error)
+    maps = _dumped(job, instance.object, views)
+    return Done(job, program, result, error, False, fits_of(instance.object), maps)
 
 
 def measure_baseline(job: Job) -> str:

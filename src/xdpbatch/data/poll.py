@@ -48,6 +48,7 @@ from xdpbatch.data.buff import (
     DATA_META,
     HANDLE,
     RXQ_REDIRECT_COUNT,
+    RXQ_TAIL_CALLS,
     SIZEOF_XDP_BUFF,
     XDP_PACKET_HEADROOM,
 )
@@ -225,6 +226,7 @@ def poll_single(queue: int, prog: int, budget: int) -> int:
         desc = descs + ((get + i) & mask) * SIZEOF_DESC
         total += set_up(buff, desc, area, frame_mask, shift)
         store32(rxq + RXQ_REDIRECT_COUNT, 0)
+        store32(rxq + RXQ_TAIL_CALLS, 0)
         store32(buff + ACT, call1(prog, buff))
         store32(queue + FIRST, get + i)
         record(queue, 1)
