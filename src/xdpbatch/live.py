@@ -7,8 +7,8 @@ some queue numbers of every interface, so that redirects stay within its memory:
                   --per interface-----------> AfXdpPort of an Ingress  XDP_PASS goes here
                   --per `to` interface------> AfXdpPort that only sends
 
-Nothing is lost without being counted: `Counts.received` is the sum of its outcomes and errors, and
-what the kernel could not give to or take from a socket is in `Counts.kernel`.
+Nothing is lost without being counted: what was received is the sum of outcomes and errors, and what
+the kernel could not give to or take from a socket is in `Counts.kernel`.
 """
 
 from __future__ import annotations
@@ -67,13 +67,15 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Packets so far. received = the sum of `outcomes` + the sum of `errors`.
+    """Packets so far. received + copies = the sum of `outcomes` + the sum of `errors`; `copies` are
+    what broadcasts made of packets.
 
     `errors` are verdicts that could not be carried out, by action and reason. `kernel` is what
     happened outside: packets that came but never reached a ring, or left one but not the device.
     """
 
     received: int = 0
+    copies: int = 0
     bytes: int = 0
     batches: int = 0
     busy_ns: int = 0
@@ -404,6 +406,7 @@ class Live:
         }
         return Counts(
             received=sum(s.packets for s in stats),
+            copies=sum(s["copies"] for s in stats),
             bytes=sum(s["rx_bytes"] for s in stats),
             batches=sum(s["batches"] for s in stats),
             busy_ns=sum(lane.busy_ns for lane in self.lanes),

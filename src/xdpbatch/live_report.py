@@ -18,6 +18,7 @@ def difference(now: Counts, before: Counts) -> Counts:
     """What was counted between two moments."""
     return Counts(
         received=now.received - before.received,
+        copies=now.copies - before.copies,
         bytes=now.bytes - before.bytes,
         batches=now.batches - before.batches,
         busy_ns=now.busy_ns - before.busy_ns,
@@ -56,6 +57,7 @@ def as_object(counts: Counts, seconds: float) -> dict[str, Any]:
     """Counts for `-j`: `packets` is the sum of `actions`."""
     return {
         "packets": counts.received,
+        "copies": counts.copies,
         "bytes": counts.bytes,
         "batches": counts.batches,
         "actions": dict(counts.verdicts),
