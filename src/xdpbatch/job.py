@@ -93,7 +93,6 @@ def run(job: Job, progress: bool = False) -> Done:
     views = _filled(job, instance)
     thunk = retpoline(entry.address) if job.retpoline else entry
     error: XdpBatchError | None = None
-    interrupted = False
     with ExitStack() as stack:
         writer = None
         if job.write:
@@ -106,8 +105,6 @@ def run(job: Job, progress: bool = False) -> Done:
             session.run(thunk.address, single=_single(job), count=job.count, progress=tell)
         except XdpBatchError as caught:
             error = caught
-        except KeyboardInterrupt:
-            interrupted = True
         if writer:
             try:
                 writer.close()
@@ -117,7 +114,7 @@ def run(job: Job, progress: bool = False) -> Done:
         if check:
             check()
         maps = _dumped(job, obj, views)
-        return Done(job, program, session.result(), error, interrupted, fits_of(obj), maps)
+        return Done(job, program, session.result(), error, session.stopped, fits_of(obj), maps)
 
 
 def fits_of(obj: Object) -> Mapping[str, str]:

@@ -7,8 +7,11 @@ PASS go to, queue and driver.
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,11 +101,10 @@ class Session:
         """Run the program at an address (`f(XdpBuff *, n)`; `f(XdpBuff *)` for `single`) over the
         source's packets, at most `count`. `progress` is told the packets done after each slice.
 
-        KeyboardInterrupt and the source's errors end it early: `result` has what was done.
+        SIGINT and the source's errors end it early: `result` has what was done.
         """
-        start = time.perf_counter()
         done = 0
-        try:
+        with self._stopped_by_sigint(), self._timed():
             while (count is None or done < count) and not self.driver.queue.stopped:
                 n = self.driver.slice(program, None if count is None else count - done, single)
                 done += n
@@ -110,9 +112,32 @@ class Session:
                     break
                 if progress:
                     progress(done)
+        return self.result()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped before its end."""
+        return self.driver.queue.stopped
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
         finally:
             self._elapsed += time.perf_counter() - start
-        return self.result()
+
+    @contextmanager
+    def _stopped_by_sigint(self) -> Iterator[None]:
+        """Ctrl-C stops the queue after its batch: an exception could be lost in a callback."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, lambda *_: self.driver.queue.stop())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def result(self) -> Result:
         """The counts as they are now."""
