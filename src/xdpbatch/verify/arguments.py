@@ -103,6 +103,8 @@ def _out_value(args: Arguments, number: int, value: Value) -> None:
 
 
 def _fixed(args: Arguments, number: int, value: Value) -> None:
+    """A struct that the helper reads and writes."""
+    memory(args, number, value, args.helper.fixed_size)
     memory(args, number, value, args.helper.fixed_size, write=True)
 
 

@@ -141,7 +141,7 @@ def _by_ranges(op: int, wide: bool, a: Num, b: Num) -> Num:
     i32 = ranges((a.smin32, a.smax32), (b.smin32, b.smax32), 32, True)
     v, m = BITS[op](a.value, a.mask, b.value, b.mask)
     if not wide:
-        return _sure(reduced(v & M32, m & M32, *u32, S64_MIN, S64_MAX, *u32, *i32))
+        return _sure(reduced(v & M32, m & M32, *u32, S64_MIN, S64_MAX, *u32, *i32), 32)
     u64 = ranges((a.umin, a.umax), (b.umin, b.umax), 64, False)
     i64 = ranges((a.smin, a.smax), (b.smin, b.smax), 64, True)
     return _sure(reduced(v, m, *u64, *i64, *u32, *i32))
@@ -181,7 +181,6 @@ def _divide(op: int, wide: bool, a: Num, b: Num, signed: bool) -> Num:
     return _sure(reduced(0, M64, 0, min(a.umax, b.umax - 1) if b.umin else a.umax))
 
 
-def _sure(num: Num | None) -> Num:
-    """Results of an operation on non-empty sets are not empty."""
-    assert num is not None
-    return num
+def _sure(num: Num | None, bits: int = 64) -> Num:
+    """The result, or all of its width where the operands were empty without showing it."""
+    return UNSIGNED[bits] if num is None else num

@@ -107,8 +107,18 @@ def called_functions(program: Program, subprog: int) -> Iterator[tuple[int, int]
 
 
 def _check_calls(program: Program) -> None:
+    """No recursion, and no chain of calls that is too long, even where it is never run."""
+
     def visit(subprog: int, chain: tuple[int, ...]) -> None:
-        for index, callee in called_functions(program, subprog):
+        if len(chain) > MAX_FRAMES:
+            one = program.subprogs[subprog]
+            raise _wrong(
+                one.start,
+                "call-depth",
+                "calls are nested too deep",
+                f"{one.name}() is frame {len(chain)}, at most {MAX_FRAMES} are allowed",
+            )
+        for index, callee in calls[subprog]:
             if callee in chain:
                 raise _wrong(
                     index,
@@ -117,26 +127,27 @@ def _check_calls(program: Program) -> None:
                     f"{program.subprogs[callee].name}() is reached from itself",
                     "BPF has no recursion: use a loop or bpf_loop",
                 )
-            if (subprog, callee) not in done:
+            if deepest.get(callee, 0) <= len(chain):
+                deepest[callee] = len(chain) + 1
                 visit(callee, (*chain, callee))
-                done.add((subprog, callee))
 
-    done: set[tuple[int, int]] = set()
+    calls = [list(called_functions(program, i)) for i in range(len(program.subprogs))]
+    deepest: dict[int, int] = {}
     visit(0, (0,))
 
 
 def check_stack_depth(program: Program, depths: Sequence[int]) -> None:
-    """Raise Misshapen if a chain of calls needs more than 512 bytes or more than 8 frames."""
+    """Raise Misshapen if a chain of calls needs more than 512 bytes of stack."""
 
-    def visit(subprog: int, before: int, frames: int) -> None:
+    def visit(subprog: int, before: int) -> None:
         one = program.subprogs[subprog]
         if subprog and before >= TAIL_CALLER_STACK and has_tail_call(program, subprog):
             raise _wrong(
                 one.start,
                 "stack-depth",
                 "tail call in a function called too deep",
-                f"its callers use {before} bytes of stack, at most "
-                f"{TAIL_CALLER_STACK - 1} are allowed",
+                f"its callers use {before} bytes of stack, at most {TAIL_CALLER_STACK - 1} are "
+                "allowed",
             )
         total = before + max(-(-depths[subprog] // FRAME_ROUND) * FRAME_ROUND, FRAME_ROUND)
         if total > MAX_STACK:
@@ -147,21 +158,14 @@ def check_stack_depth(program: Program, depths: Sequence[int]) -> None:
                 f"{total} bytes with {one.name}(), at most {MAX_STACK} are allowed",
                 "move large locals into a per-CPU array map",
             )
-        if frames > MAX_FRAMES:
-            raise _wrong(
-                one.start,
-                "call-depth",
-                "calls are nested too deep",
-                f"{one.name}() is frame {frames}, at most {MAX_FRAMES} are allowed",
-            )
-        if deepest.get(subprog, (-1, -1)) >= (total, frames):
-            return
-        deepest[subprog] = (total, frames)
-        for _, callee in called_functions(program, subprog):
-            visit(callee, total, frames + 1)
+        if deepest.get(subprog, -1) < total:
+            deepest[subprog] = total
+            for _, callee in calls[subprog]:
+                visit(callee, total)
 
-    deepest: dict[int, tuple[int, int]] = {}
-    visit(0, 0, 1)
+    calls = [list(called_functions(program, i)) for i in range(len(program.subprogs))]
+    deepest: dict[int, int] = {}
+    visit(0, 0)
 
 
 def has_tail_call(program: Program, subprog: int) -> bool:

@@ -258,8 +258,7 @@ def zext(num: Num, bits: int) -> Num:
         smin32=num.smin32 if bits == 32 else S32_MIN,
         smax32=num.smax32 if bits == 32 else S32_MAX,
     )  # fmt: skip
-    assert out is not None
-    return out
+    return UNSIGNED[bits] if out is None else out
 
 
 def sext(num: Num, bits: int) -> Num:
@@ -274,8 +273,7 @@ def sext(num: Num, bits: int) -> Num:
         shift = (num.smin - low) >> bits << bits
         low, high = num.smin - shift, num.smax - shift
     out = reduced(v, m, smin=low, smax=high)
-    assert out is not None
-    return out
+    return SIGNED[bits] if out is None else out
 
 
 def within(new: Num, old: Num) -> bool:

@@ -228,6 +228,8 @@ def write_range(walk: Walk, state: State, pointer: Pointer, size: int, exact: bo
     if not exact or pointer.num.mask:
         forget(walk, frame, low, high)
         return
+    if Byte.INVALID in _range_kinds(frame, low, high):
+        walk.reads_uninitialised(frame, low, high)  # a helper that fails may write nothing
     for index in range(-((high - 1) // 8) - 1, -(low // 8)):
         base = -8 * (index + 1)
         if low <= base and base + 8 <= high:
