@@ -6,19 +6,21 @@ The objects are stripped of DWARF, which only a debugger reads, and keep BTF.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 from xdpbatch import cc, examples
 
 
-def main() -> None:
+def build(objects: Iterable[Path]) -> None:
+    """Make each object of the C source beside it."""
     compiler = cc.find()
     strip = compiler.name.replace("clang", "llvm-strip")
-    for name in examples.names():
-        output = examples.path(name)
+    for output in objects:
         cc.compile(output.with_suffix(".c"), output, compiler=compiler, options=["-Werror"])
         subprocess.run([strip, "-g", output], check=True)
         print(f"{output.name}: {output.stat().st_size} bytes, {compiler}")
 
 
 if __name__ == "__main__":
-    main()
+    build(examples.path(name) for name in examples.names())
