@@ -142,11 +142,8 @@ def _size(args: Arguments, number: int, value: Value) -> None:
     mark_precise(value)
     if memory_kind not in SIZED:
         return
-    if isinstance(before, Scalar) and not before.num.umax and memory_kind == Arg.MEM_OR_NULL:
-        mark_precise(before)
-        return
     if isinstance(before, Scalar) and not before.num.umax and not num.umax:
-        mark_precise(before)
+        mark_precise(before)  # nothing is touched
         return
     write = memory_kind == Arg.UNINIT_MEM
     memory(args, number - 1, before, num.umax, write, exact=not num.mask)

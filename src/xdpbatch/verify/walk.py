@@ -4,6 +4,7 @@ kernel/bpf/verifier.c: depth first, the fall-through before the jump, compared a
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -89,9 +90,15 @@ class Walk:
         entry.regs[1] = Pointer(Kind.CTX)
         entry.regs[10] = Pointer(Kind.STACK)
         self.todo.append((0, State([entry])))
-        while self.todo:
-            index, state = self.todo.pop()
-            self._path(index, state)
+        collects = gc.isenabled()
+        gc.disable()  # the walk makes many objects and no cycles
+        try:
+            while self.todo:
+                index, state = self.todo.pop()
+                self._path(index, state)
+        finally:
+            if collects:
+                gc.enable()
 
     def _path(self, index: int, state: State) -> None:
         """Walk one path until it ends or joins one that was walked."""
