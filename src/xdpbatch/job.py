@@ -90,7 +90,7 @@ def run(job: Job, progress: bool = False) -> Done:
     if job.form.layout is Layout.POC and not job.form.fixed:
         return _run_slides(job, instance, program)
     entry = instance.entry(program, job.backend, job.form)
-    views = _filled(job, instance)
+    views = filled(job, instance)
     thunk = retpoline(entry.address) if job.retpoline else entry
     error: XdpBatchError | None = None
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def run(job: Job, progress: bool = False) -> Done:
         check = getattr(entry, "check", None)
         if check:
             check()
-        maps = _dumped(job, obj, views)
+        maps = dumped(job, obj, views)
         return Done(job, program, session.result(), error, session.stopped, fits_of(obj), maps)
 
 
@@ -123,7 +123,7 @@ def fits_of(obj: Object) -> Mapping[str, str]:
     return {what: origin for what, origin in found.items() if origin}
 
 
-def _filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
+def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
     """The maps, after what is to be in them was entered."""
     if job.backend == "kernel" and (job.fills or job.dump):
         raise UnsupportedError.of(
@@ -146,7 +146,7 @@ def _filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
     return views
 
 
-def _dumped(job: Job, obj: Object, views: Mapping[str, MapView]) -> Mapping[str, Any] | None:
+def dumped(job: Job, obj: Object, views: Mapping[str, MapView]) -> Mapping[str, Any] | None:
     if not job.dump:
         return None
     changing = {name: view for name, view in views.items() if not view.spec.frozen}
@@ -173,7 +173,7 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
             suggestion="--poc-fixed, or --layout batch",
         )
     runnable = Runnable(instance, program, job.backend, COUNT, job.form)
-    views = _filled(job, instance)
+    views = filled(job, instance)
     source = Capture(job.read) if job.read is not None else Synthetic(job.synth or "")
     verdicts: Counter[str] = Counter({action.name: 0 for action in Action})
     packets, size, elapsed = iter(islice(source, job.count)), 0, 0.0
@@ -189,7 +189,7 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
     except XdpBatchError as caught:
         error = caught
     result = Result(verdicts.total(), size, verdicts, elapsed, source.skipped)
-    maps = _dumped(job, instance.object, views)
+    maps = dumped(job, instance.object, views)
     return Done(job, program, result, error, False, fits_of(instance.object), maps)
 
 

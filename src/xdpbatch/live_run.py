@@ -16,12 +16,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from xdpbatch import elf, live_report
 from xdpbatch.errors import UnsupportedError, XdpBatchError
+from xdpbatch.job import Job, dumped, filled
 from xdpbatch.live import Counts, Live, Setup
 from xdpbatch.program import Program
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Entry, Instance, the_program
@@ -39,11 +40,8 @@ _REFERRING = (MapNumber.PROG_ARRAY, MapNumber.ARRAY_OF_MAPS, MapNumber.HASH_OF_M
 class LiveJob:
     """One live run. `duration` None: until a signal comes; `interval` 0: no rates."""
 
-    path: Path
+    job: Job  # the program and its maps; packets come from interfaces
     setup: Setup
-    name: str | None = None
-    section: str | None = None
-    backend: str = "llvm"
     duration: float | None = None
     interval: float = 1.0
     extended: bool = False
@@ -55,32 +53,53 @@ class LiveJob:
 class Loaded:
     """The program that runs, and the object it is from."""
 
-    def __init__(self, job: LiveJob) -> None:
-        if job.backend not in NATIVE:
-            raise UnsupportedError.of(
-                "backend",
-                f"backend {job.backend} does not run on live interfaces",
-                suggestion=f"--backend {NATIVE[0]}",
-            )
+    def __init__(self, job: Job) -> None:
+        _check(job)
         self._job = job
         self._load(None)
+        self.views = filled(job, self.instance)
 
     def reload(self) -> None:
         """Read the object again. Maps whose definition is the same keep their contents."""
         self._load(self.instance)
+        self.views = self.instance.views(self._job.backend)
+
+    def dumped(self) -> Mapping[str, Any] | None:
+        """The contents of all maps, if they are wanted."""
+        return dumped(self._job, self.instance.object, self.views)
 
     def _load(self, before: Instance | None) -> None:
         job = self._job
-        obj = elf.load(job.path)
+        obj = elf.load(job.path, target=job.target)
         program = the_program(obj, job.name, job.section)
         instance = Instance(obj)
         for name, old in before.maps.items() if before else ():
             spec = obj.maps.get(name)
             if spec == old.spec and spec.contents is None and spec.type not in _REFERRING:
                 instance.maps[name] = old
-        form = SINGLE if job.setup.single else BATCH
-        self.entry: Entry = instance.entry(program, job.backend, form)
+        self.entry: Entry = instance.entry(program, job.backend, job.form)
         self.instance, self.program = instance, program
+
+
+def _check(job: Job) -> None:
+    """Refuse what is for captures only. Raises UnsupportedError, XdpBatchError."""
+    if job.backend not in NATIVE:
+        raise UnsupportedError.of(
+            "backend",
+            f"backend {job.backend} does not run on live interfaces",
+            suggestion=f"--backend {NATIVE[0]}",
+        )
+    if job.form not in (SINGLE, replace(BATCH, prefetch=job.form.prefetch)) or job.retpoline:
+        raise UnsupportedError.of(
+            "layout",
+            "the slides' forms are for captures and synthetic traffic",
+            suggestion="--layout batch",
+        )
+    for option, value, instead in (("-c", job.count, "-d"), ("-w", job.write, "xdpdump")):
+        if value is not None:
+            raise XdpBatchError.of(
+                "usage", f"{option} is not for live interfaces", suggestion=f"use {instead}"
+            )
 
 
 class Signals:
@@ -114,12 +133,13 @@ class Signals:
         self._came.set()
 
 
-def run(job: LiveJob) -> Counts:
-    """Take over, serve, give back; rates and summary go to stdout. Raises XdpBatchError for what
-    prevents the start, and after the summary if an interface vanished.
+def run(job: LiveJob) -> Mapping[str, Any] | None:
+    """Take over, serve, give back; rates and summary go to stdout. Returns the maps' contents if
+    they are wanted. Raises XdpBatchError for what prevents the start, and after the summary if an
+    interface vanished.
     """
     Socket().close()  # who may not open one is told so before a program is compiled
-    loaded = Loaded(job)
+    loaded = Loaded(job.job)
     with Signals() as signals:
         live = Live(job.setup, loaded.entry.address, loaded.instance)
         try:
@@ -134,7 +154,7 @@ def run(job: LiveJob) -> Counts:
     finish(job, loaded.program, counts, time.monotonic() - began)
     if live.failure is not None:
         raise vanished(live.failure)
-    return counts
+    return loaded.dumped()
 
 
 def watch(job: LiveJob, live: Live, loaded: Loaded, signals: Signals, began: float) -> None:
@@ -186,9 +206,9 @@ def finish(job: LiveJob, program: Program, counts: Counts, seconds: float) -> No
             "type": "summary",
             "program": program.name,
             "section": program.section,
-            "backend": job.backend,
-            "layout": "single" if job.setup.single else "batch",
-            "batch_size": 1 if job.setup.single else job.setup.batch_size,
+            "backend": job.job.backend,
+            "layout": job.job.form.layout.value,
+            "batch_size": job.job.in_force,
             "mode": f"live {', '.join(job.setup.interfaces)}",
             **live_report.as_object(counts, seconds),
             "kernel_release": platform.release(),
@@ -204,9 +224,9 @@ def in_force(job: LiveJob, program: Program, live: Live) -> str:
     copy = "/".join("zero-copy" if one else "copy" for one in sorted(copying))
     batch = "one by one" if job.setup.single else f"batch {job.setup.batch_size}"
     return (
-        f"{program.name} (section {program.section}) of {job.path} on "
+        f"{program.name} (section {program.section}) of {job.job.path} on "
         f"{', '.join(map(str, live.interfaces))}: queues {ranges(live.queues)}, "
-        f"{job.setup.mode} mode, {copy}, backend {job.backend}, {batch}, "
+        f"{job.setup.mode} mode, {copy}, backend {job.job.backend}, {batch}, "
         f"rings of {job.setup.ring_size}, {live.lane_count} threads"
     )
 

@@ -115,3 +115,19 @@ Interval = Annotated[
     float, typer.Option("-I", "--interval", min=0, help="Seconds between rates; 0: none.")
 ]
 Extended = Annotated[bool, typer.Option("-e", "--extended", help="Rates by queue, reasons.")]
+BtfFile = Annotated[
+    str,
+    typer.Option("--btf", metavar="FILE|own", help="Types for CO-RE; default the kernel's own."),
+]
+Kconfig = Annotated[
+    str,
+    typer.Option("--kconfig", metavar="FILE", help="Kernel configuration, default this one's."),
+]
+MapFiles = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="[NAME=]FILE", help="Contents before, as JSON; repeatable."),
+]
+DumpMaps = Annotated[
+    str | None,
+    typer.Option("--dump-maps", metavar="FILE", help="Contents of all maps after, `-` is stdout."),
+]

@@ -13,16 +13,20 @@ from xdpbatch.cli.options import (
     Backend,
     BackendName,
     BatchSize,
+    BtfFile,
     CopyModeName,
     CopyModeOption,
     Count,
+    DumpMaps,
     Duration,
     Extended,
     Interfaces,
     Interval,
     Json,
+    Kconfig,
     Layout,
     LayoutName,
+    MapFiles,
     ModeName,
     ObjectFile,
     PocFixed,
@@ -92,6 +96,10 @@ def command(
         str | None,
         typer.Option("--user", metavar="NAME", help="Live: become that user once set up."),
     ] = None,
+    map: MapFiles = None,
+    dump_maps: DumpMaps = None,
+    btf: BtfFile = "",
+    kconfig: Kconfig = "",
     count: Count = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of get_prandom_u32; 0 is none.")] = 0,
     as_json: Json = False,
@@ -99,49 +107,13 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Run a program over packets, batched, as native code. Root only for live interfaces."""
-    if interface:
-        from xdpbatch.live import Setup
-        from xdpbatch.live_run import LiveJob, parse_queues
-        from xdpbatch.live_run import run as run_live
-        from xdpbatch.sys.link import Mode
-        from xdpbatch.sys.xsk import CopyMode
-
-        run_live(
-            LiveJob(
-                path=Path(prog),
-                setup=Setup(
-                    interfaces=interface,
-                    to=to or (),
-                    queues=parse_queues(queue),
-                    mode=Mode(mode.value),
-                    copy_mode=CopyMode(copy_mode.value),
-                    batch_size=batch_size,
-                    ring_size=ring_size,
-                    single=one_by_one,
-                    flush_each=flush_each,
-                    pin=pin,
-                    spin=spin,
-                    busy_poll=busy_poll,
-                    seed=seed,
-                ),
-                name=prog_name,
-                section=section,
-                backend=backend.value,
-                duration=duration,
-                interval=interval,
-                extended=extended,
-                as_json=as_json or pretty,
-                quiet=quiet,
-                user=user,
-            )
-        )
-        return
-    from xdpbatch import rewrite
+    from xdpbatch import map_file, rewrite
     from xdpbatch.job import Job, measure_baseline, no_source, run
     from xdpbatch.report import report
     from xdpbatch.rewrite.form import Form
+    from xdpbatch.target import Target
 
-    if (read is None) == (synth is None):
+    if [read, synth, interface].count(None) != 2:
         raise no_source()
     job = Job(
         path=Path(prog),
@@ -160,9 +132,41 @@ def command(
             rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed
         ),
         retpoline=retpoline,
+        target=Target(btf, kconfig),
+        fills=map_file.assignments(map or ()),
+        dump=dump_maps is not None,
     )
+    if interface:
+        from xdpbatch.live import Setup
+        from xdpbatch.live_run import LiveJob, parse_queues
+        from xdpbatch.live_run import run as run_live
+        from xdpbatch.sys.link import Mode
+        from xdpbatch.sys.xsk import CopyMode
+
+        setup = Setup(
+            interfaces=interface,
+            to=to or (),
+            queues=parse_queues(queue),
+            mode=Mode(mode.value),
+            copy_mode=CopyMode(copy_mode.value),
+            batch_size=batch_size,
+            ring_size=ring_size,
+            single=one_by_one,
+            flush_each=flush_each,
+            pin=pin,
+            spin=spin,
+            busy_poll=busy_poll,
+            seed=seed,
+        )
+        how = LiveJob(job, setup, duration, interval, extended, as_json or pretty, quiet, user)
+        maps = run_live(how)
+        if dump_maps is not None and maps is not None:
+            map_file.write(maps, dump_maps)
+        return
     done = run(job, progress=not quiet and sys.stderr.isatty())
-    out = sys.stderr if write == "-" else sys.stdout
+    if dump_maps is not None and done.maps is not None and not (dump_maps == "-" and as_json):
+        map_file.write(done.maps, dump_maps)
+    out = sys.stderr if "-" in (write, dump_maps) and not as_json else sys.stdout
     print(report(done, as_json=as_json or pretty, pretty=pretty), file=out)
     if baseline:
         line = measure_baseline(job)
