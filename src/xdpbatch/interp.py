@@ -150,6 +150,8 @@ class Interpreter:
         self._depth += 1
         frame = Frame(program, start, [0, *arguments, *[0] * (FP - len(arguments))])
         frame.r[FP] = self.stack_end - (self._depth - 1) * MAX_BPF_STACK
+        # As native code does: a program may read stack that it did not write (Linux 6.3).
+        mem.fill(frame.r[FP] - MAX_BPF_STACK, 0, MAX_BPF_STACK)
         while not frame.returned:
             if frame.pc >= len(frame.program.insns):
                 raise self._error(frame.program, frame.pc - 1, "ran past the last instruction")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 EXAMPLES = int(os.environ.get("XDPBATCH_EXAMPLES", "0"))
 settings.register_profile(
     "xdpbatch",
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 25,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,

@@ -198,3 +198,11 @@ def test_interpreter_memory_is_the_process_memory() -> None:
     assert one.call((address,), [Region(address, address + 4)]) == 0x00070201
     with pytest.raises(ExecutionError, match="write of 2 bytes"):
         one.call((address,), [Region(address, address + 4, writable=False)])
+
+
+def test_a_frame_starts_out_zero() -> None:
+    """A program may read stack that it did not write: nothing of an earlier packet is there."""
+    one, _ = machine("r0 = *(u64 *)(r10 - 8)\n*(u64 *)(r10 - 8) = 9\nexit")
+    bench = Bench(1)
+    bench.fill([PACKET])
+    assert [one.run(bench.buff(0)) for _ in range(2)] == [0, 0]
