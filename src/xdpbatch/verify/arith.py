@@ -9,6 +9,7 @@ full range of its width is returned.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from xdpbatch import semantics
 from xdpbatch.isa import Alu
@@ -28,6 +29,7 @@ from xdpbatch.verify.domain import (
 from xdpbatch.verify.tnum import M32, M64
 
 Range = tuple[int, int]
+CACHED = 1 << 14  # results that are remembered
 FULL = {
     (64, False): (0, M64),
     (64, True): (S64_MIN, S64_MAX),
@@ -113,8 +115,12 @@ BITS: dict[int, Callable[[int, int, int, int], tnum.Tnum]] = {
 }
 
 
+@lru_cache(CACHED)
 def alu(op: int, wide: bool, a: Num, b: Num, signed: bool = False) -> Num:
-    """What `a op b` can be; `wide` is ALU64, `signed` DIV and MOD with offset 1."""
+    """What `a op b` can be; `wide` is ALU64, `signed` DIV and MOD with offset 1.
+
+    Cached by the identity of the operands: paths compute the same again and again.
+    """
     if op in (Alu.LSH, Alu.RSH, Alu.ARSH):
         bits = 64 if wide else 32
         if b.mask or b.value >= bits:

@@ -241,6 +241,7 @@ SIGNED = {
 } | {64: UNKNOWN}
 
 
+@lru_cache(4096)
 def zext(num: Num, bits: int) -> Num:
     """The low `bits`, zero-extended: what a MOV32 or a narrow load or store keeps of it."""
     top = (1 << bits) - 1
@@ -261,6 +262,7 @@ def zext(num: Num, bits: int) -> Num:
     return UNSIGNED[bits] if out is None else out
 
 
+@lru_cache(4096)
 def sext(num: Num, bits: int) -> Num:
     """The low `bits`, sign-extended to 64: MOVSX and sign-extending loads."""
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1

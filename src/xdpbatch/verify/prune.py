@@ -52,7 +52,9 @@ class Comparison:
         if old is None:
             return True
         if type(old) is Scalar:
-            return type(new) is Scalar and self._number(old, new)
+            if type(new) is not Scalar:
+                return False
+            return not (old.precise or self.exact) or self._number(old, new)
         return type(new) is Pointer and type(old) is Pointer and self._pointer(old, new)
 
     def _number(self, old: Scalar, new: Scalar) -> bool:
@@ -134,8 +136,9 @@ def compare(walk: Walk, old: Checkpoint, new: State, index: int, exact: bool) ->
             return None
         if was.callback_runs > now.callback_runs:
             return None
+        olds, news = was.regs, now.regs
         for number in walk.registers[live_registers(walk, new, depth, index)]:
-            if not result.value(was.regs[number], now.regs[number]):
+            if not result.value(olds[number], news[number]):
                 return None
         read = ALL if exact else old.read[depth]
         if not read:

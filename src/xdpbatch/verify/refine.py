@@ -8,8 +8,10 @@ about which nothing new is known comes back as the same object.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from xdpbatch.isa import Jmp
+from xdpbatch.verify.arith import CACHED
 from xdpbatch.verify.domain import Num, reduced
 from xdpbatch.verify.tnum import M32, M64, meet
 
@@ -22,6 +24,7 @@ INVERSE: dict[int, int] = {
 }  # fmt: skip
 
 
+@lru_cache(CACHED)
 def refine(op: int, wide: bool, a: Num, b: Num) -> Pair | None:
     """Both operands where `a op b` holds; 32-bit comparisons see the low halves only."""
     if op in (Jmp.JGT, Jmp.JGE, Jmp.JSGT, Jmp.JSGE):

@@ -104,8 +104,8 @@ def move(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
 def arithmetic(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     """ADD ... ARSH, on numbers; on pointers ADD and SUB."""
     op, wide = insn.op & 0xF0, insn.op & 7 == Class.ALU64
-    b = second(frame, insn)
     a = operand(frame, insn.dst)
+    b = second(frame, insn)
     signed = insn.off == 1 and op in (Alu.DIV, Alu.MOD)
     if not signed:
         reserved(insn, insn.off)

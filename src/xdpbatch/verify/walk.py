@@ -131,13 +131,14 @@ class Walk:
         if known:
             for old in known.copy():
                 if old.branches:
-                    found = prune.compare(self, old, state, index, True)
-                    if found is not None and forced:
-                        prune.adopt(self, old, state, index, found)
-                        return True
-                    if found is not None and _unchanged(self, old, state, index):
+                    if forced:
+                        found = prune.compare(self, old, state, index, True)
+                        if found is not None:
+                            prune.adopt(self, old, state, index, found)
+                            return True
+                    elif _unchanged(self, old, state, index):
                         raise _endless()
-                    if not forced and jumps < 20 and since < 100:
+                    elif jumps < 20 and since < 100:
                         keep = False
                 else:
                     found = prune.compare(self, old, state, index, False)
@@ -282,10 +283,19 @@ def _anchored(value: Scalar, fresh: dict[int, Scalar]) -> Scalar:
 
 def _unchanged(walk: Walk, old: Checkpoint, state: State, index: int) -> bool:
     """Whether the state is the old one: a loop came round without any change."""
+    if len(old.frames) != len(state.frames):
+        return False
+    was, now = old.frames[-1].regs, state.frames[-1].regs
+    for number in walk.registers[walk.live[index]]:
+        a, b = was[number], now[number]
+        if isinstance(a, Scalar) and isinstance(b, Scalar) and a.num.views != b.num.views:
+            return False
+    if prune.compare(walk, old, state, index, True) is None:
+        return False
     back = Checkpoint(state, index)
-    now = State(old.frames)
-    now.refs = old.refs
-    return prune.compare(walk, back, now, index, True) is not None
+    before = State(old.frames)
+    before.refs = old.refs
+    return prune.compare(walk, back, before, index, True) is not None
 
 
 def _too_complex() -> Refusal:
