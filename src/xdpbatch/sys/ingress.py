@@ -15,7 +15,9 @@ only this process holds, so that both ends go with the process.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+from contextlib import suppress
 from typing import Any
 
 from xdpbatch.sys import netns
@@ -27,6 +29,7 @@ _INGRESS = 0xFFFF0000  # TC_H_INGRESS's qdisc, `ffff:`
 _ETH_P_ALL = 3
 _NO_ADDRESSES = 1  # IN6_ADDR_GEN_MODE_NONE
 _NEAR = "near"
+_numbers = itertools.count()
 
 
 class Ingress:
@@ -35,7 +38,8 @@ class Ingress:
     def __init__(self, interface: Interface, queues: int) -> None:
         from pyroute2 import NetlinkError
 
-        self.name = f"xb{os.getpid()}.{interface.ifindex}"[:15]
+        self.name = f"xb{os.getpid()}.{next(_numbers)}"
+        self._home = netns.current()
         try:
             self._namespace = netns.private()
             self.ifindex = self._near_end(interface, queues)
@@ -55,8 +59,17 @@ class Ingress:
             return Socket()
 
     def close(self) -> None:
-        """Let the pair go. Sockets bound to it must be closed before."""
+        """Remove the pair at once; without the privilege for that, it goes within milliseconds.
+
+        Sockets bound to it must be closed before.
+        """
+        from pyroute2 import IPRoute, NetlinkError
+
+        with suppress(NetlinkError, OSError), netns.inside(self._home), IPRoute() as netlink:
+            for index in netlink.link_lookup(ifname=self.name):
+                netlink.link("del", index=index)
         self._namespace.close()
+        self._home.close()
 
     def _near_end(self, interface: Interface, queues: int) -> int:
         from pyroute2 import IPRoute

@@ -20,6 +20,7 @@ import mmap
 import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Self
@@ -37,6 +38,7 @@ SHARED_UMEM, COPY, ZEROCOPY, USE_NEED_WAKEUP, USE_SG = (1 << bit for bit in rang
 UNALIGNED_CHUNKS = 1
 SO_BUSY_POLL, SO_PREFER_BUSY_POLL, SO_BUSY_POLL_BUDGET = 46, 69, 70  # asm-generic/socket.h
 MADV_DONTFORK = 10
+PATIENCE_S = 1.0
 SNDBUF = 64 << 20  # bytes of socket buffers on their way in copy mode: never the bottleneck
 
 
@@ -186,9 +188,8 @@ class Socket:
             # The kernel takes the modes of a shared UMEM from its owner, and refuses them here.
             flags, owner = SHARED_UMEM, shared.fileno()
         address = struct.pack("=HHIII", AF_XDP, flags, ifindex, queue, owner)
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.bind(self.fileno(), address, len(address)) < 0:
-            number = ctypes.get_errno()
+        number = self._bind(address)
+        if number:
             where = where or f"interface {ifindex}"
             mode = f", {copy_mode} mode"
             raise refused(
@@ -196,6 +197,19 @@ class Socket:
             )
         options = self._socket.getsockopt(SOL_XDP, OPTIONS, 4)
         self.zero_copy = bool(struct.unpack("=I", options)[0] & OPTIONS_ZEROCOPY)
+
+    def _bind(self, address: bytes) -> int:
+        """bind(2); 0 or the errno. The kernel takes a closed socket's queue back a moment later
+        (xp_release_deferred of net/xdp/xsk_buff_pool.c), so a busy one is worth some patience.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        deadline = time.monotonic() + PATIENCE_S
+        while libc.bind(self.fileno(), address, len(address)) < 0:
+            number = ctypes.get_errno()
+            if number != errno.EBUSY or time.monotonic() > deadline:
+                return number
+            time.sleep(0.01)
+        return 0
 
     def describe(self, ring: Ring, address: int) -> None:
         """Write a RING (data.ring) at `address` for our end of a ring."""
