@@ -1,4 +1,5 @@
-"""The command line: `xdpbatch COMMAND`. A module cli/NAME.py with a `command` is a command.
+"""The command line: `xdpbatch COMMAND`. A module cli/NAME.py with a `command` is a command,
+one with an `app` is a group of commands.
 
 stdout is data, stderr is messages. Exit status: 0 done, 1 the answer is no (refused, differs),
 2 usage or unreadable input, 130 interrupted. Heavy modules are imported by the command that needs
@@ -34,9 +35,11 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-        command = getattr(importlib.import_module(f"{__name__}.{module}"), "command", None)
-        if command is not None:
-            app.command(module.replace("_", "-"))(command)
+        found = importlib.import_module(f"{__name__}.{module}")
+        if hasattr(found, "command"):
+            app.command(module.replace("_", "-"))(found.command)
+        elif hasattr(found, "app"):
+            app.add_typer(found.app, name=module)
     return app
 
 
