@@ -193,6 +193,6 @@ def _set_null(state: State, pointer: Pointer) -> None:
 
 
 def _set_valid(state: State, pointer: Pointer) -> None:
-    valid = pointer.moved(pointer.off, pointer.num, pointer.id, pointer.range)
+    valid = pointer.moved(pointer.off, pointer.num, 0, pointer.range)  # nothing is left to link
     valid.null = False
     state.replace(pointer, valid)

@@ -233,22 +233,23 @@ def _result(walk: Walk, state: State, helper: Helper, args: Arguments, index: in
         case Ret.ALLOC_MEM_OR_NULL:
             ref = walk.new_id()
             state.refs = (*state.refs, (ref, index))
-            return Pointer(Kind.MEM, null=True, size=args.allocated, ref=ref)
+            return Pointer(Kind.MEM, id=ref, null=True, size=args.allocated, ref=ref)
     raise Refusal("unsupported", f"bpf_{helper.name} returns what this verifier does not know")
 
 
 def _looked_up(args: Arguments) -> Pointer:
-    spec = args.map
+    """The result of a lookup; its id links copies, as a null check of one holds for all."""
+    spec, link = args.map, args.walk.new_id()
     assert spec is not None
     if spec.type in (MapNumber.ARRAY_OF_MAPS, MapNumber.HASH_OF_MAPS):
         if spec.inner is None:
             raise Refusal("bad-argument", f"map {spec.name} has no inner map to go by")
-        return Pointer(Kind.MAP, map=spec.inner, null=True, inner=spec.name)
+        return Pointer(Kind.MAP, id=link, map=spec.inner, null=True, inner=spec.name)
     if spec.type == MapNumber.XSKMAP:
-        return Pointer(Kind.XDP_SOCK, map=spec, null=True)
+        return Pointer(Kind.XDP_SOCK, id=link, map=spec, null=True)
     null = True
     if spec.type in (MapNumber.ARRAY, MapNumber.PERCPU_ARRAY):
         key = args.values[1]
         at = stack.constant_at(args.state, key, 4) if isinstance(key, Pointer) else None
         null = at is None or at >= spec.max_entries
-    return Pointer(Kind.MAP_VALUE, map=spec, null=null, inner=args.inner)
+    return Pointer(Kind.MAP_VALUE, id=link if null else 0, map=spec, null=null, inner=args.inner)
