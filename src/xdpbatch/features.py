@@ -98,3 +98,26 @@ def _huge_pages() -> Feature:
     return Feature(
         "huge pages", ok, f"transparent: {mode}", "" if ok else "large maps and Umems use 4 KiB"
     )
+
+
+def interface(name: str) -> Iterator[Feature]:
+    """Which modes an interface allows, as its driver says. Raises LinkError if it is not there."""
+    from xdpbatch.sys import abilities, link
+    from xdpbatch.sys.abilities import Ability
+
+    found = link.interface(name)
+    known = abilities.of(found)
+    yield Feature(str(name), found.up, str(found), "" if found.up else f"ip link set {name} up")
+    if found.attached:
+        yield Feature("free", False, found.attached, f"ip link set {name} xdp off")
+    yield Feature("mode skb", True, "every driver")
+    if known is None:
+        yield Feature("mode native", False, "not known", "Linux 6.3 tells; trying does, too")
+        return
+    for label, ability, instead in (
+        ("mode native", Ability.BASIC | Ability.REDIRECT, "use -m skb"),
+        ("zero-copy", Ability.XSK_ZEROCOPY, "use -C copy"),
+        ("multi-buffer", Ability.RX_SG, "an MTU whose packets fit into a page"),
+    ):
+        ok = known & ability == ability
+        yield Feature(label, ok, f"driver {found.driver}", "" if ok else instead)

@@ -167,10 +167,18 @@ def watch(job: LiveJob, live: Live, loaded: Loaded, signals: Signals, began: flo
         if signals.reload:
             signals.reload = False
             reload(live, loaded)
+        print_traces(live)
         if job.interval and (time.monotonic() >= due or signals.end):
             now, at = live.counts(), time.monotonic()
             rates(job, live, live_report.difference(now, before), at - then)
             before, then, due = now, at, max(due + job.interval, at)
+
+
+def print_traces(live: Live) -> None:
+    """What programs printed, as trace_pipe shows it."""
+    for station in live.stations():
+        for text in station.trace.lines():
+            print(f"{station.interface.name}/{station.queue}: {text.rstrip()}", file=sys.stderr)
 
 
 def reload(live: Live, loaded: Loaded) -> None:

@@ -234,3 +234,48 @@ def _tcp(wire: Wire, size: int) -> None:
     client.close()
     thread.join(60)
     assert arrived.hexdigest() == hashlib.sha256(sent).hexdigest()
+
+
+@pytest.mark.parametrize("how", [{"batch_size": 64}, {"single": True}], ids=str)
+def test_every_action_in_skb_mode(wire: Wire, how: dict[str, int]) -> None:
+    back = wire.a.packet_socket("v0", ETH_P_ALL)
+    up = wire.b.packet_socket("v1", ETH_P_ALL)
+    packets = [frame(i, (DROP, PASS, TX)[i % 3]) for i in range(COUNT)]
+    text = CHOOSE.format(ifindex=1)
+    with wire.live(instance_of(text), mode=Mode.skb, **how) as live:
+        send(wire.a.packet_socket("v0"), packets)
+        settle(live, COUNT)
+        same(receive(back, COUNT // 3), packets[2::3])
+        same(receive(up, COUNT // 3), packets[1::3])
+    exact(live.counts())
+    assert live.counts().outcomes["XDP_DROP"] == COUNT // 3
+
+
+def test_interface_down_and_up(wire: Wire) -> None:
+    """The program stays; packets come again when the interface does."""
+    back = wire.a.packet_socket("v0", ETH_P_ALL)
+    raw = wire.a.packet_socket("v0")
+    with wire.live(instance_of("r0 = 3\nexit\n")) as live:
+        send(raw, [frame(i, TX) for i in range(100)])
+        assert len(receive(back, 100)) == 100
+        wire.b.ip("link", "set", "v1", "down")
+        wire.b.ip("link", "set", "v1", "up")
+        back.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        send(raw, [frame(i, TX) for i in range(100)])
+        assert len(receive(back, 100)) == 100
+        assert live.failure is None
+    assert live.counts().outcomes["XDP_TX"] == 200
+
+
+def test_saturation_is_counted(wire: Wire) -> None:
+    """Far more than fits: each packet was run, or the kernel says that it found no room."""
+    raw = wire.a.packet_socket("v0")
+    slow = {"ring_size": 64, "flush_each": True, "single": True}
+    with wire.live(instance_of("r0 = 3\nexit\n"), **slow) as live:
+        for number in range(30_000):
+            raw.send(frame(number, TX))
+        settle(live, 30_000, 1.0)
+    counts = live.counts()
+    exact(counts)
+    lost = counts.kernel.get("rx_ring_full", 0) + counts.kernel.get("rx_dropped", 0)
+    assert counts.received + lost == 30_000

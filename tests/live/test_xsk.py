@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -106,3 +109,22 @@ def test_rings_start_empty_and_of_their_size() -> None:
             sock.make_ring(ring, 32)
         assert {ring.size for ring in sock.rings.values()} == {32}
         assert len({ring.entries for ring in sock.rings.values()}) == 4
+
+
+def test_the_example_reflects(wire: Wire) -> None:
+    back = wire.a.packet_socket("v0", ETH_P_ALL)
+    process = wire.b.popen(sys.executable, "-m", "xdpbatch.examples.af_xdp", "v1")
+    try:
+        deadline = time.monotonic() + 20
+        with netns.inside(wire.b.fd):
+            while not link.interface("v1").attached and time.monotonic() < deadline:
+                time.sleep(0.01)
+        send(wire.a.packet_socket("v0"), [frame(i, 0) for i in range(50)])
+        found = receive(back, 50)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[0] == "50 packets sent back, 0 lost\n"
+    finally:
+        process.kill()
+    assert [packet[6:12] + packet[:6] + packet[12:] for packet in found] == [
+        frame(i, 0) for i in range(50)
+    ]

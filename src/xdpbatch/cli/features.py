@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 
-from xdpbatch.cli.options import Json, Pretty
+from xdpbatch.cli.options import Interfaces, Json, Pretty
 
 
-def command(as_json: Json = False, pretty: Pretty = False) -> None:
-    """Show what this machine allows, and the remedy for what it does not."""
+def command(interface: Interfaces = None, as_json: Json = False, pretty: Pretty = False) -> None:
+    """Show what this machine, or an interface, allows, and the remedy for what it does not."""
     from xdpbatch import features
     from xdpbatch.helpers import helpers
     from xdpbatch.maps import map_types
 
     found = list(features.machine())
+    for name in interface or ():
+        found += features.interface(name)
     helper_names = {number: h.name for number, h in sorted(helpers().items())}
     map_names = {number: m.name for number, m in sorted(map_types().items())}
     if as_json or pretty:

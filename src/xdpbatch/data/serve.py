@@ -60,7 +60,7 @@ for _field in ("pollfd_count", "sleep", "poll", "slept", "sleeps", "stop", "spin
 MONOTONIC = 1
 POLLIN = 1
 _MS = 1_000_000
-_LOOKS = 32  # rounds between two looks at the clock
+_LOOKS = 32  # rounds between two looks at the clock and at what could not be sent at once
 _M32 = 0xFFFFFFFF
 
 
@@ -125,6 +125,8 @@ def serve(thread: int, prog: int, until: int) -> int:
                 break
             if n == 0:
                 sleep(thread, now, until)
+            else:
+                settle(thread)
     return done
 
 
