@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdpbatch import mem
+from xdpbatch.data.layout import address_of, aligned
 from xdpbatch.helpers import Arg, Helper, Ret, helpers
 from xdpbatch.interp import FUNCTION, Frame, Interpreter, Region
 from xdpbatch.isa import MASK32, MASK64
@@ -18,7 +19,7 @@ from xdpbatch.maps import ENOTSUPP, GEOMETRY, KEY_SIZE, MAP_FLAGS, MAP_TYPE, VAL
 from xdpbatch.native import Native
 from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
 
-TAIL_CALL, LOOP = 12, 181
+TAIL_CALL, FOR_EACH_MAP_ELEM, LOOP = 12, 164, 181
 MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS of include/linux/bpf.h
 MAPS_OF_MAPS = (MapNumber.ARRAY_OF_MAPS, MapNumber.HASH_OF_MAPS)
 
@@ -129,11 +130,10 @@ def _map_operation(one: HelperCall) -> int:
 def _loop(one: HelperCall) -> int:
     """bpf_loop(): call back up to `count` times, until the callback returns other than 0."""
     count, callback, context, flags = one.arguments
-    count &= MASK32
     if flags:
         return -errno.EINVAL & MASK64
     if count > MAX_LOOPS:
-        return -errno.E2BIG & MASK64
+        return -errno.E2BIG & MASK32  # as the kernel's inlined form says it
     for i in range(count):
         if one.machine.function(one.frame.program, callback ^ FUNCTION, (i, context)):
             return i + 1
@@ -152,4 +152,31 @@ def _tail_call(one: HelperCall) -> int:
     return 0
 
 
-CONTROL: dict[int, Callable[[HelperCall], int]] = {LOOP: _loop, TAIL_CALL: _tail_call}
+def _for_each(one: HelperCall) -> int:
+    """bpf_for_each_map_elem(): call back for each element, until one call returns other than 0."""
+    machine = one.machine
+    address, callback, context, flags = one.arguments
+    if flags:
+        return -errno.EINVAL & MASK64
+    geometry = {name: mem.load32(address + offset) for name, offset in GEOMETRY.items()}
+    writable = not geometry["map_flags"] & BPF_F_RDONLY_PROG
+    visit = map_type(mem.load32(address + MAP_TYPE)).visit
+    assert visit is not None
+    entry = aligned(24)
+    known = {**geometry, "buff": machine.buff, "map": address, "entry": address_of(entry)}
+    count = position = 0
+    while position := visit(*({**known, "position": position}[name] for name in visit.params)):
+        key, value, _ = entry.view("<u8").tolist()
+        machine.grant(Region(key, key + geometry["key_size"], writable=False))
+        machine.grant(Region(value, value + geometry["value_size"], writable))
+        count += 1
+        if machine.function(one.frame.program, callback ^ FUNCTION, (address, key, value, context)):
+            break
+    return count
+
+
+CONTROL: dict[int, Callable[[HelperCall], int]] = {
+    LOOP: _loop,
+    TAIL_CALL: _tail_call,
+    FOR_EACH_MAP_ELEM: _for_each,
+}

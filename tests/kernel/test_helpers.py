@@ -218,20 +218,8 @@ def test_strncmp() -> None:
     script.same()
 
 
-INLINED = pytest.mark.xfail(reason="the kernel's inlined loop compares and fails in its own way")
-UNREACHED = pytest.mark.xfail(reason="a callback that never runs is removed with its function")
-
-
-@pytest.mark.parametrize(
-    ("count", "flags"),
-    [
-        pytest.param(0, 0, marks=UNREACHED),
-        pytest.param(0, 1, marks=UNREACHED),
-        pytest.param((1 << 23) + 1, 0, marks=INLINED),
-        pytest.param(2**32 + 3, 0, marks=INLINED),
-        *((1, 0), (5, 0), (1 << 23, 0), (1, 1), ((1 << 23) + 1, 1), (2**32 + 3, 1)),
-    ],
-)
+@pytest.mark.parametrize("count", [0, 1, 5, 1 << 23, (1 << 23) + 1, 2**32 + 3])
+@pytest.mark.parametrize("flags", [0, 1])
 def test_loop(count: int, flags: int) -> None:
     """It stops at the callback's 1; the number of calls counts that one."""
     script = Script()
@@ -310,6 +298,50 @@ def test_perf_records() -> None:
         for mine, padded in zip(records, theirs, strict=True):
             assert padded[: len(mine)] == mine
             assert len(padded) == (len(mine) + 4 + 7) // 8 * 8 - 4
+
+
+VISITED = [("array 4 8 5", 5), ("percpu_array 4 8 3", 3), ("hash 4 8 8", 4), ("lru_hash 4 8 8", 4)]
+VISITED += [("percpu_hash 4 8 8", 4), ("lru_percpu_hash 4 8 8", 4)]
+SUM = """
+    r0 = 2
+    exit
+    each: r6 = *(u64 *)(r4 + 0)          ; the context: a sum of keys and values
+    r7 = *(u32 *)(r2 + 0)
+    r6 += r7
+    r7 = *(u64 *)(r3 + 0)
+    r6 += r7
+    *(u64 *)(r4 + 0) = r6
+    r6 = 1
+    *(u64 *)(r3 + 0) = r6
+    r0 = 0
+"""
+
+
+@pytest.mark.parametrize(("kind", "entries"), VISITED)
+@pytest.mark.parametrize("flags", [0, 1])
+def test_for_each_map_elem(kind: str, entries: int, flags: int) -> None:
+    """Keys and values arrive, the callback may write, the number of calls is returned."""
+    script = Script(f".map m {kind}")
+    for key in range(entries):
+        script.add(stack(key.to_bytes(8, "little"), -8) + stack(bytes([key] * 8), -16))
+        script.do("map_update_elem", "map[m]", "r10-8", "r10-16", 0)
+    for _ in range(2):
+        script.add(stack(bytes(8), -24))
+        script.add("r1 = map[m] ll\nr2 = func[each] ll\nr3 = r10\nr3 += -24")
+        script.add(f"r4 = {flags}\nr8 = 77\nr7 = 66\ncall bpf_for_each_map_elem")
+        for register in ("r0", "r7", "r8"):
+            script.keep(register)
+        script.add("r1 = *(u64 *)(r10 - 24)")
+        script.keep("r1")
+    script.same(verdict=SUM)
+
+
+def test_for_each_stops_at_one() -> None:
+    script = Script(".map m array 4 8 5")
+    script.add("r1 = map[m] ll\nr2 = func[each] ll\nr3 = 0\nr4 = 0\ncall bpf_for_each_map_elem")
+    script.keep()
+    each = "each: r0 = *(u32 *)(r2 + 0)\nif r0 > 1 goto +2\nr0 = 0\nexit\nr0 = 1"
+    script.same(verdict=f"r0 = 2\nexit\n{each}")
 
 
 def test_jiffies() -> None:

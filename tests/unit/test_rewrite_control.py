@@ -95,9 +95,12 @@ LOOP = """
 """
 
 
+TOO_MANY = -errno.E2BIG & 0xFFFFFFFF  # the kernel's inlined loop sets a 32-bit register
+
+
 @pytest.mark.parametrize(
     ("count", "calls", "total"),
-    [(0, 0, 0), (1, 1, 0), (3, 3, 3), (5, 5, 10), (9, 5, 10), (1 << 32 | 2, 2, 1)],
+    [(0, 0, 0), (1, 1, 0), (3, 3, 3), (5, 5, 10), (9, 5, 10), (1 << 32 | 2, TOO_MANY, 0)],
 )
 def test_loop(count: int, calls: int, total: int, backend: ModuleType) -> None:
     """i + 1 after a callback that returned 1, the count otherwise; r6 to r9 are kept."""
@@ -109,7 +112,7 @@ def test_loop_refuses_what_the_kernel_refuses(backend: ModuleType) -> None:
     code = backend.compile(xlated(f"r4 = r1\nr1 = 1\n{LOOP}", 8, 0), {})
     assert run(code, 1) == (-errno.EINVAL + 624) & (1 << 64) - 1
     code = backend.compile(xlated(f"r4 = 0\n{LOOP}", 8, 0), {})
-    assert run(code, BPF_MAX_LOOPS + 1) == (-errno.E2BIG + 624) & (1 << 64) - 1
+    assert run(code, BPF_MAX_LOOPS + 1) == TOO_MANY + 624
 
 
 def test_slots_lie_below_the_frame() -> None:

@@ -77,7 +77,7 @@ def calls(code: Code, specs: Mapping[str, MapSpec]) -> Code:
         if site.helper.native is not None:
             return Patch([_plain(site, site.helper.native)])
         if site.helper.op:
-            return Patch(_map_operation(site))
+            return Patch(map_operation(site))
         raise site.error("it has no definition")
 
     return expand(code, patch)
@@ -110,7 +110,7 @@ def _plain(site: CallSite, function: Native) -> Insn:
     return native_call(site.insn, function, hidden + registers)
 
 
-def _map_operation(site: CallSite) -> list[Insn]:
+def map_operation(site: CallSite) -> list[Insn]:
     """A helper whose work the map's type does; which type may be known at run time only.
 
     Before                    After (r1 may be a hash or an array)

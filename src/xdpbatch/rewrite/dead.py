@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from xdpbatch.isa import GOTOL, JA, Insn
+from xdpbatch.isa import GOTOL, JA, LD_IMM64, MOV64_IMM, Insn
 from xdpbatch.rewrite.patch import Code, Patch, expand, goto
 
 
@@ -24,6 +24,8 @@ def dead(code: Code, reached: Set[int]) -> Code:
     def patch(i: int, insn: Insn) -> Patch | None:
         if i not in reached:
             return Patch([])
+        if insn.op == LD_IMM64 and insn.target is not None and insn.target not in reached:
+            return Patch([Insn(MOV64_IMM, insn.dst)])  # a callback that is never called
         if insn.is_jump and insn.op not in (JA, GOTOL) and insn.target is not None:
             if insn.target not in reached:
                 return Patch([])
