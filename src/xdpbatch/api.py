@@ -4,7 +4,7 @@
     fw = xb.load("fw.o")["xdp_fw"].compile(batch_size=64)   # raises VerifierError
     res = fw.run(packets)            # bytes, numpy arrays, scapy packets, or a capture's path
     res.actions, res.packets         # numpy array of verdicts, list of packets after the program
-    fw.maps["blocklist"][b"\\x0a\\0\\0\\1"] = b"\\1\\0\\0\\0"
+    fw.maps["blocklist"]["10.0.0.1"] = 1    # through BTF: ints, structs as dicts; or bytes
 
 Analogous to libbpf's skeletons: one Collection for an object, whose programs share its maps.
 """
@@ -23,12 +23,13 @@ import numpy.typing as npt
 
 from xdpbatch import elf
 from xdpbatch.errors import XdpBatchError
-from xdpbatch.maps import Map
+from xdpbatch.map_view import MapView
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Layout
 from xdpbatch.rewrite.form import Form
 from xdpbatch.rewrite.poc import COUNT, require_count
 from xdpbatch.runtime import BATCH, Instance, the_program
+from xdpbatch.target import Target
 from xdpbatch.test_run import Bench
 from xdpbatch.verify import Verified, verify
 
@@ -70,7 +71,7 @@ class Runnable:
         self.form = form
         self.backend = backend
         self.batch_size = COUNT if form.layout is Layout.POC else batch_size
-        self.maps: Mapping[str, Map] = instance.maps
+        self.maps: Mapping[str, MapView] = instance.views(backend)
         self.entry = instance.entry(program, backend, form)
         self._bench = Bench(self.batch_size)
         signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
@@ -145,14 +146,14 @@ class Loaded:
 class Collection(Mapping[str, Loaded]):
     """An object's programs by name. They share `maps`."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.object = elf.load(path)
+    def __init__(self, path: str | os.PathLike[str], target: Target | None = None) -> None:
+        self.object = elf.load(path, target=target)
         self.instance = Instance(self.object)
 
     @property
-    def maps(self) -> Mapping[str, Map]:
+    def maps(self) -> Mapping[str, MapView]:
         """Every map of the object, by name."""
-        return self.instance.maps
+        return self.instance.views()
 
     def program(self, name: str | None = None, section: str | None = None) -> Loaded:
         """The one program with that name and section. Raises ObjectError if that is not one."""
@@ -168,9 +169,13 @@ class Collection(Mapping[str, Loaded]):
         return len(self.object.programs)
 
 
-def load(path: str | os.PathLike[str]) -> Collection:
-    """Load an ELF object and create its maps. Raises ObjectError, MapError."""
-    return Collection(path)
+def load(path: str | os.PathLike[str], *, btf: str = "", kconfig: str = "") -> Collection:
+    """Load an ELF object and create its maps. Raises ObjectError, MapError.
+
+    `btf` is a file with the types that CO-RE relocations are resolved against, or "own" (default:
+    the running kernel's); `kconfig` one with a kernel's configuration (default: this one's).
+    """
+    return Collection(path, Target(btf, kconfig))
 
 
 def _as_bytes(packets: Any) -> Iterator[bytes]:

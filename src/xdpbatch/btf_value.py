@@ -3,13 +3,19 @@
 Analogous to what bpftool prints of a map with BTF. An integer, enum or pointer is an int, a bool a
 bool, an array a list (bytes if its elements are one byte wide), a struct or union a dict by member
 name; members of anonymous members belong to the outer struct.
+
+`pack` also takes the bytes themselves, as bytes or as bpftool writes them (["0x0a", "0x00"]), the
+name of an enumerator, the text of a number or of an array of char, and the text of an IPv4, IPv6
+or MAC address for anything of its size, in the order in which a packet has it.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from xdpbatch.btf import MAX_DEPTH, Array, Btf, Composite, Enum, Int, Kind, Type
 from xdpbatch.errors import Diagnostic, MapError
@@ -43,6 +49,9 @@ def fields(btf: Btf, type_id: int, bit_offset: int = 0, depth: int = 0) -> Itera
 def pack(btf: Btf, type_id: int, value: Value) -> bytes:
     """The bytes of a value; what a dict leaves out is 0. MapError if it does not fit the type."""
     found, size = btf.resolve(type_id), btf.size_of(type_id)
+    if isinstance(value, str) and not isinstance(found, Enum):
+        value = _text(btf, found, size, value)
+    value = from_hex(value)
     if isinstance(value, bytes | bytearray):
         if len(value) != size:
             raise _bad(f"{len(value)} bytes", f"{size} bytes for {_name(found)}")
@@ -71,6 +80,41 @@ def unpack(btf: Btf, type_id: int, data: bytes) -> Value:
     signed = isinstance(found, Int | Enum) and found.signed
     number = int.from_bytes(data[:size], "little", signed=signed)
     return bool(number) if isinstance(found, Int) and found.bool else number
+
+
+def from_hex(value: Value) -> Value:
+    """The bytes of a list of byte texts, as bpftool writes a key or value; others as they are."""
+    if not isinstance(value, list) or not value:
+        return value
+    if not all(isinstance(item, str) and item.startswith("0x") for item in value):
+        return value
+    try:
+        return bytes(int(str(item), 16) for item in value)
+    except ValueError:
+        raise _bad(repr(value), "a list of bytes") from None
+
+
+def is_text(btf: Btf, found: Type) -> bool:
+    """Whether a type is an array of char."""
+    element = btf.resolve(found.type) if isinstance(found, Array) else found
+    return isinstance(found, Array) and element.size == 1 and element.name == "char"
+
+
+def _text(btf: Btf, found: Type, size: int, text: str) -> Value:
+    """What a text stands for: characters, a number, or an address of `size` bytes."""
+    if is_text(btf, found):
+        return text.encode().ljust(size, b"\0")
+    if isinstance(found, Int) or found.kind == Kind.PTR:
+        with suppress(ValueError):
+            return int(text, 0)
+    with suppress(ValueError):
+        address = ip_address(text).packed
+        if len(address) == size:
+            return address
+    with suppress(ValueError):
+        if text.count(":") == size - 1:
+            return bytes.fromhex(text.replace(":", ""))
+    raise _bad(repr(text), f"a number or address of {size} bytes for {_name(found)}")
 
 
 def _pack_fields(btf: Btf, composite: Composite, value: Value) -> bytes:

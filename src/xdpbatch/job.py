@@ -18,6 +18,7 @@ from typing import Any
 
 from xdpbatch import elf, map_file
 from xdpbatch.errors import UnsupportedError, XdpBatchError
+from xdpbatch.jit import operations
 from xdpbatch.jit.retpoline import retpoline
 from xdpbatch.map_view import MapView
 from xdpbatch.pcap.write import CaptureWriter
@@ -131,6 +132,8 @@ def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
             "the kernel's backend has maps of its own, which are not filled or dumped here",
             suggestion="use --backend llvm, x86 or interp",
         )
+    if job.fills or job.dump:
+        operations.enable()
     views = instance.views(job.backend)
     for name, path in job.fills:
         contents = map_file.read(path)

@@ -30,6 +30,7 @@ def as_object(done: Done) -> dict[str, Any]:
         "batch_size": done.job.in_force,
         "mode": mode(done.job),
         "retpoline": done.job.retpoline,
+        "fits": dict(done.fits),
         "packets": result.packets,
         "bytes": result.bytes,
         "actions": dict(result.actions),
@@ -42,6 +43,7 @@ def as_object(done: Done) -> dict[str, Any]:
         "error": str(done.error) if done.error else None,
         "kernel": platform.release(),
         "machine": platform.machine(),
+        **({"maps": done.maps} if done.maps is not None else {}),
     }
 
 
@@ -52,6 +54,7 @@ def table(done: Done) -> list[str]:
         f"{done.program.name} (section {done.program.section}) of {job.path}: "
         f"backend {job.backend}, layout {job.form}, batch {job.in_force}, {mode(job)}"
         + (", retpoline" if job.retpoline else ""),
+        *(f"{what}: {origin}" for what, origin in done.fits.items()),
         f"{'action':<14} {'packets':>14} {'share':>8}",
     ]
     for action, count in result.actions.items():

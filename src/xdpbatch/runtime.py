@@ -18,6 +18,7 @@ from xdpbatch.data.layout import address_of, aligned
 from xdpbatch.errors import ObjectError, UnsupportedError
 from xdpbatch.interp import Interpreter
 from xdpbatch.jit import Compiled
+from xdpbatch.map_view import MapView
 from xdpbatch.maps import Map, add_program, map_types
 from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout, Results, Xlated, xlate
@@ -127,6 +128,16 @@ class Instance:
     def addresses(self) -> Mapping[str, int]:
         """Of the maps' blocks, by name."""
         return {name: one.address for name, one in self.maps.items()}
+
+    def views(self, backend: str = "llvm") -> Mapping[str, MapView]:
+        """The maps through their types; a program's name stands for what `backend` makes of it."""
+
+        def number(name: str) -> int:
+            if name in self.maps:
+                return self.maps[name].id
+            return self.program_id(the_program(self.object, name), backend)
+
+        return {n: MapView(one, self.object.btf, number) for n, one in self.maps.items()}
 
     def stages(self, program: Program) -> Stages:
         """The program verified and rewritten, once."""

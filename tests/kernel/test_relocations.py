@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bpftool import bpftool, load, pins, run
 from compiled import compile_text, compiler
 
 from xdpbatch import cc, elf
@@ -18,7 +14,7 @@ from xdpbatch.runtime import Instance
 from xdpbatch.sys.kernel import KernelObject
 from xdpbatch.test_run import Bench
 
-__all__ = ["compiler"]
+__all__ = ["compiler", "pins"]
 
 pytestmark = pytest.mark.kernel
 
@@ -85,33 +81,10 @@ QUESTIONS = {
 ASKED = "\n".join(f"ASK({name}, {question})" for name, question in QUESTIONS.items())
 
 
-@pytest.fixture
-def pins() -> Iterator[Path]:
-    """A folder of the BPF file system, which bpftool mounts if it is not."""
-    if shutil.which("bpftool") is None:
-        pytest.skip("bpftool is not installed")
-    path = Path("/sys/fs/bpf") / f"xdpbatch-{uuid.uuid4().hex}"
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def bpftool(*arguments: str | Path) -> str:
-    done = subprocess.run(["bpftool", *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def asked_of_libbpf(path: Path, pins: Path, names: list[str]) -> dict[str, int]:
     """What each program of an object returns, loaded and run by bpftool."""
-    bpftool("prog", "loadall", path, pins)
-    (path.parent / "packet").write_bytes(bytes(64))
-    packet = path.parent / "packet"
-    return {
-        name: json.loads(bpftool("-j", "prog", "run", "pinned", pins / name, "data_in", packet))[
-            "retval"
-        ]
-        for name in names
-    }
+    load(path, pins)
+    return {name: run(pins, name, path.parent) for name in names}
 
 
 def asked_here(obj: Object) -> dict[str, int]:
