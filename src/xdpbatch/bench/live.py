@@ -5,8 +5,8 @@
 Analogous to running `xdp-trafficgen` against `xdp-bench`. The sender is the kernel itself
 (BPF_PROG_TEST_RUN with live frames, redirected into a veth), so that it is never the bottleneck of
 TX and REDIRECT. Everything happens in private network namespaces, which go with the process.
-`--realtime` gives the serving thread SCHED_FIFO: on a machine that others use, too, rates otherwise
-say how much of a CPU the scheduler gave it.
+`--realtime` gives sender and runtime SCHED_FIFO: on a machine that others use, too, rates otherwise
+say how much of a CPU the scheduler gave them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from xdpbatch.sys.kernel import KernelProgram
 
 EXAMPLES = Path(next(iter(xdpbatch.examples.__path__)))
 LIVE_FRAMES = 2  # BPF_F_TEST_XDP_LIVE_FRAMES
-CHUNK = 100_000  # packets per call of the sender
-WARM_S = 0.3
+CHUNK = 500_000  # packets per call of the sender
+WARM_S = 0.1
 PACKET = b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x88\xb5".ljust(60, b"\0")
 ACTIONS = ("drop", "tx", "redirect")
 
@@ -74,7 +74,6 @@ class Bench:
         stop = threading.Event()
 
         def send() -> None:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
             with netns.inside(self.sender):
                 while not stop.is_set():
                     bpf.prog_test_run(
