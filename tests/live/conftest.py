@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from network import Host, Wire
+from network import Host, Wire, remove_left_behind
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean() -> None:
+    """Remove what an earlier run that was killed has left."""
+    remove_left_behind()
 
 
 @pytest.fixture

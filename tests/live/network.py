@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import select
 import socket
 import struct
@@ -70,6 +71,15 @@ class Host:
         """Remove the namespace with its interfaces."""
         os.close(self.fd)
         ip("netns", "del", self.name)
+
+
+def remove_left_behind() -> None:
+    """Remove the namespaces of test processes that are no more."""
+    for line in ip("netns", "list").splitlines():
+        name = line.split()[0]
+        found = re.fullmatch(r"xbt(\d+)n\d+", name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            ip("netns", "del", name)
 
 
 def output(*words: str) -> str:
@@ -141,12 +151,19 @@ def send(raw: socket.socket, packets: list[bytes], burst: int = 256) -> None:
 
 def receive(raw: socket.socket, count: int, timeout: float = 5.0) -> list[bytes]:
     """The next `count` experimental packets that come in, or as many as come in time."""
+    return receive_frames(raw, count, timeout, ETHERTYPE)
+
+
+def receive_frames(
+    raw: socket.socket, count: int, timeout: float = 5.0, ethertype: bytes = b""
+) -> list[bytes]:
+    """The next `count` packets that come in, of an EtherType if one is given."""
     found: list[bytes] = []
     deadline = time.monotonic() + timeout
     while len(found) < count and time.monotonic() < deadline:
         if select.select([raw], [], [], 0.1)[0]:
             packet, address = raw.recvfrom(65535)
-            if address[2] != PACKET_OUTGOING and packet[12:14] == ETHERTYPE:
+            if address[2] != PACKET_OUTGOING and packet[12:14].startswith(ethertype):
                 found.append(packet)
     return found
 
