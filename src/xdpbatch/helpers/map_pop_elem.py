@@ -11,6 +11,6 @@ HELPER = Helper(
     (Arg.CONST_MAP_PTR, Arg.UNINIT_MAP_VALUE),
     Ret.INTEGER,
     op="pop",
-    params=("map", "value"),
+    params=("map", "out"),
     maps=frozenset({M.QUEUE, M.STACK}),
 )

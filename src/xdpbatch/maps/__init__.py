@@ -79,6 +79,8 @@ class MapType(ABC):
     * `buff` (hidden, first), `map` (its address), `key`, `value` (addresses), `flags`,
     * `key_size`, `value_size`, `max_entries`, `map_flags`: geometry, constants where known.
 
+    What `key` and `value` point to is only read: native callers may pass copies.
+
     `lookup` returns the address of the value or 0, `update` and `delete` 0 or -errno,
     `next_key(map, key, next, …)` copies the key after `key` (0: the first): 0 or -ENOENT.
     `redirect(buff, map, key, flags, …)` is bpf_redirect_map: XDP_REDIRECT or the flags' low bits;
@@ -89,7 +91,7 @@ class MapType(ABC):
     element at or after `position`, stores the addresses of its key and value at `entry` and
     `entry + 8` (there are 8 bytes more for a key that is not in memory), and returns the position
     to go on from, 0 if there was none.
-    `push(map, value, flags)`, `pop(map, value)` and `peek(map, value)` belong to types
+    `push(map, value, flags)`, `pop(map, out)` and `peek(map, out)` belong to types
     without keys.
     `target(buff, map, index, …)` is the first half of bpf_tail_call, of PROG_ARRAY: the address of
     the program's SINGLE entry, counted in Rxq.tail_calls, or 0 where the kernel would go on.
@@ -314,7 +316,7 @@ class Map(MutableMapping[bytes, bytes]):
             del self[key]
             return value
         value = bytes(self.spec.value_size)
-        if self.call(self.kind.pop, value=address_in(value)):
+        if self.call(self.kind.pop, out=address_in(value)):
             raise KeyError(key)
         return value
 

@@ -56,16 +56,16 @@ def push(map: int, value: int, flags: int, value_size: int, max_entries: int) ->
 
 
 @native
-def take(map: int, value: int, keep: int, value_size: int, max_entries: int) -> int:
+def take(map: int, out: int, keep: int, value_size: int, max_entries: int) -> int:
     """Copy the oldest value and, unless `keep`, remove it; zeros and -ENOENT if there is none."""
     lock(map + LOCK)
     tail = load32(map + TAIL)
     error = 0
     if tail == load32(map + HEAD):
-        fill(value, 0, value_size)
+        fill(out, 0, value_size)
         error = -ENOENT
     else:
-        copy(value, map + SIZEOF_HEADER + tail * value_size, value_size)
+        copy(out, map + SIZEOF_HEADER + tail * value_size, value_size)
         if keep == 0:
             store32(map + TAIL, step(tail, 1, max_entries))
     unlock(map + LOCK)
@@ -73,15 +73,15 @@ def take(map: int, value: int, keep: int, value_size: int, max_entries: int) -> 
 
 
 @native
-def pop(map: int, value: int, value_size: int, max_entries: int) -> int:
+def pop(map: int, out: int, value_size: int, max_entries: int) -> int:
     """Take the oldest value."""
-    return take(map, value, 0, value_size, max_entries)
+    return take(map, out, 0, value_size, max_entries)
 
 
 @native
-def peek(map: int, value: int, value_size: int, max_entries: int) -> int:
+def peek(map: int, out: int, value_size: int, max_entries: int) -> int:
     """Copy the oldest value."""
-    return take(map, value, 1, value_size, max_entries)
+    return take(map, out, 1, value_size, max_entries)
 
 
 @native
@@ -111,7 +111,7 @@ class Queue(MapType):
 
     def read(self, m: Map, key: int) -> bytes | int:
         value = bytes(m.spec.value_size)
-        return m.call(self.peek, value=address_in(value)) or value
+        return m.call(self.peek, out=address_in(value)) or value
 
     def write(self, m: Map, key: int, value: bytes, flags: int) -> int:
         return m.call(self.push, value=address_in(value), flags=flags)

@@ -18,17 +18,17 @@ ENOENT = errno.ENOENT
 
 
 @native
-def take(map: int, value: int, keep: int, value_size: int, max_entries: int) -> int:
+def take(map: int, out: int, keep: int, value_size: int, max_entries: int) -> int:
     """Copy the newest value and, unless `keep`, remove it; zeros and -ENOENT if there is none."""
     lock(map + LOCK)
     head = load32(map + HEAD)
     error = 0
     if head == load32(map + TAIL):
-        fill(value, 0, value_size)
+        fill(out, 0, value_size)
         error = -ENOENT
     else:
         newest = step(head, -1, max_entries)
-        copy(value, map + SIZEOF_HEADER + newest * value_size, value_size)
+        copy(out, map + SIZEOF_HEADER + newest * value_size, value_size)
         if keep == 0:
             store32(map + HEAD, newest)
     unlock(map + LOCK)
@@ -36,15 +36,15 @@ def take(map: int, value: int, keep: int, value_size: int, max_entries: int) -> 
 
 
 @native
-def pop(map: int, value: int, value_size: int, max_entries: int) -> int:
+def pop(map: int, out: int, value_size: int, max_entries: int) -> int:
     """Take the newest value."""
-    return take(map, value, 0, value_size, max_entries)
+    return take(map, out, 0, value_size, max_entries)
 
 
 @native
-def peek(map: int, value: int, value_size: int, max_entries: int) -> int:
+def peek(map: int, out: int, value_size: int, max_entries: int) -> int:
     """Copy the newest value."""
-    return take(map, value, 1, value_size, max_entries)
+    return take(map, out, 1, value_size, max_entries)
 
 
 class Stack(Queue):
