@@ -91,3 +91,8 @@ class NativeCall:
 
     function: Native
     arguments: tuple[Argument, ...]
+
+    def parameter(self, name: str) -> int | None:
+        """The index of the function's parameter of that name."""
+        params = self.function.params
+        return params.index(name) if name in params else None

@@ -66,6 +66,18 @@ def export_only(module: Module, names: Collection[str]) -> None:
             value.linkage = "internal"
 
 
+def inline_always(module: Module, names: Collection[str], most: int) -> None:
+    """Inline these functions, defined in the module, if all have `most` instructions at most.
+
+    LLVM takes a call behind several tests for cold and leaves it.
+    """
+    functions = [module.get_function(name) for name in names]
+    blocks = (block for function in functions for block in function.blocks)
+    if sum(1 for block in blocks for _ in block.instructions) <= most:
+        for function in functions:
+            function.add_function_attribute("alwaysinline")
+
+
 def optimise(module: Module, *, final: bool = True) -> None:
     """-O3; if not `final`, only what later inlining does not mind (no loop is unrolled).
 

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from xdpbatch.jit import Compiled, cache, engine, native
 from xdpbatch.jit.llvm_lower import ENTRY, lower, symbol
+from xdpbatch.jit.llvm_pointers import pointers
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Xlated
 from xdpbatch.uapi import MAX_BPF_STACK
+
+INLINE = 300  # IR instructions of a native function with all that it calls: a lookup, not an update
 
 
 def compile(xlated: Xlated, maps: Mapping[str, int]) -> Compiled:  # noqa: A001
@@ -32,17 +35,13 @@ def compile_bare(program: Program) -> Compiled:
 
 def ir_text(xlated: Xlated, *, optimised: bool = True) -> str:
     """The program's LLVM IR, with all native functions in it."""
-    module = _module(xlated, _symbols(xlated, {}), bare=False)
-    if optimised:
-        engine.optimise(module)
-    return str(module)
+    build = _optimised if optimised else _module
+    return str(build(xlated, _symbols(xlated, {}), bare=False))
 
 
 def asm_text(xlated: Xlated) -> str:
     """The program's machine code in the assembler syntax of this CPU."""
-    module = _module(xlated, _symbols(xlated, {}), bare=False)
-    engine.optimise(module)
-    return engine.assembly(module)
+    return engine.assembly(_optimised(xlated, _symbols(xlated, {}), bare=False))
 
 
 def _compile(xlated: Xlated, maps: Mapping[str, int], *, bare: bool) -> Compiled:
@@ -50,9 +49,7 @@ def _compile(xlated: Xlated, maps: Mapping[str, int], *, bare: bool) -> Compiled
     key = _key(xlated, symbols, bare)
     code = cache.get("o", key)
     if code is None:
-        module = _module(xlated, symbols, bare=bare)
-        engine.optimise(module)
-        code = engine.object_code(module)
+        code = engine.object_code(_optimised(xlated, symbols, bare=bare))
         cache.put("o", key, code)
     addresses = {symbol: maps[name] for name, symbol in symbols.items()}
     loaded = engine.Loaded(code, [ENTRY], addresses)
@@ -89,10 +86,24 @@ def _sources() -> str:
 
 def _module(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool) -> engine.Module:
     """The program and all that it calls as one module that exports ENTRY."""
-    called = native.closure(insn.native.function for insn in xlated.insns if insn.native)
-    texts = [str(lower(xlated, symbols, bare=bare)), *map(native.ir_of, called)]
+    called = list(dict.fromkeys(insn.native.function for insn in xlated.insns if insn.native))
+    texts = [str(lower(xlated, symbols, bare=bare)), *map(native.ir_of, native.closure(called))]
     module = engine.link(texts)
     engine.export_only(module, [ENTRY])
+    for function in called:
+        engine.inline_always(module, [one.symbol for one in native.closure([function])], INLINE)
+    return module
+
+
+def _optimised(xlated: Xlated, symbols: Mapping[str, str], *, bare: bool) -> engine.Module:
+    """The module at -O3, twice where the first time shows addresses that are pointers."""
+    module = _module(xlated, symbols, bare=bare)
+    engine.optimise(module)
+    text = str(module)
+    clearer = pointers(text)
+    if clearer != text:
+        module = engine.parse(clearer)
+        engine.optimise(module)
     return module
 
 

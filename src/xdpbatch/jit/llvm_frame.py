@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from xdpbatch.facts import Access, Fact, Region
 from xdpbatch.isa import FP
-from xdpbatch.jit.intrinsics import I8, I64, declare
+from xdpbatch.jit.intrinsics import I1, I8, I64, PTR, declare
 
 UNDEFINED = ir.Constant(I64, ir.Undefined)
 OVERHANG = 16  # bytes above the frame, for bare programs that nobody verified
@@ -84,6 +84,15 @@ class Frame:
         if known and known.region is Region.STACK and known.offset is not None:
             return self.b.ptrtoint(self._at(known.offset), I64)
         return self.get(register)
+
+    def copied(self, offset: int, size: int) -> ir.Value:
+        """The address of a copy of `size` bytes of the stack, for somebody who only reads them."""
+        with self.b.goto_entry_block():
+            copy = self.b.alloca(ir.ArrayType(I8, size))
+        copy.align, copy.type = 8, ir.PointerType()
+        memcpy = declare(self.b, "llvm.memcpy.p0.p0.i64", ir.VoidType(), PTR, PTR, I64, I1)
+        self.b.call(memcpy, [copy, self._at(offset), I64(size), I1(0)])
+        return self.b.ptrtoint(copy, I64)
 
     def _at(self, offset: int) -> ir.Value:
         """A place in the stack by its distance from r10."""

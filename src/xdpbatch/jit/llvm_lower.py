@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from llvmlite import ir
 
 from xdpbatch.errors import UnsupportedError
-from xdpbatch.facts import Called
+from xdpbatch.facts import Access, Called, Region
 from xdpbatch.isa import (
     ATOMIC_OPS,
     BPF_CALL,
@@ -38,13 +38,14 @@ from xdpbatch.isa import (
 from xdpbatch.jit import llvm_alu as alu
 from xdpbatch.jit.intrinsics import I8, I32, I64, atom, declare, prefetch
 from xdpbatch.jit.llvm_frame import UNDEFINED, Frame
-from xdpbatch.native import Argument, Field, Hidden, Reg
+from xdpbatch.native import Argument, Field, Hidden, NativeCall, Reg
 from xdpbatch.program import Subprog
 from xdpbatch.rewrite import Batched, Xlated
 
 ENTRY = "xdpbatch.entry"
 ARGUMENTS = 5  # r1 to r5
 FUNCTION = ir.FunctionType(I64, [I64] * (ARGUMENTS + 1))
+READ = {"key": "key_size", "value": "value_size"}  # parameters of map operations; their sizes
 UNWIND = 5  # helper of the bpf_conformance suite: its argument; the program ends if that is 0
 
 
@@ -179,6 +180,8 @@ class Lowering:
         """Calls of BPF functions, of native functions, and by register."""
         if insn.src == NATIVE_CALL and insn.native is not None:
             values = [self.argument(insn, argument) for argument in insn.native.arguments]
+            for name, size in READ.items():
+                self.shield(insn, insn.native, name, size, values)
             callee = declare(self.b, insn.native.function.symbol, I64, *[I64] * len(values))
             result = self.b.call(callee, values)
         elif insn.op == CALL and insn.src == BPF_CALL and insn.target is not None:
@@ -198,17 +201,36 @@ class Lowering:
         if not self.bare:
             self.frame.forget(1, 2, 3, 4, 5)
 
+    def shield(
+        self, insn: Insn, call: NativeCall, name: str, size: str, values: list[ir.Value]
+    ) -> None:
+        """Pass a copy of what is on the stack, if parameter `name` is that: a callee that is not
+        inlined, such as an update after a failed lookup, would otherwise hold all of the stack in
+        memory. Where the callee is inlined, the copy vanishes."""
+        at = call.parameter(name)
+        length = call.parameter(size)
+        if at is None or length is None:
+            return
+        argument, bytes_ = call.arguments[at], call.arguments[length]
+        if isinstance(argument, Reg) and isinstance(bytes_, int):
+            known = self.known(insn, argument)
+            if known and known.region is Region.STACK and known.offset is not None:
+                values[at] = self.frame.copied(known.offset, bytes_)
+
     def registers(self) -> list[ir.Value]:
         """What a BPF function is called with."""
         return [*(self.frame.get(r) for r in range(1, ARGUMENTS + 1)), self.buff]
+
+    def known(self, insn: Insn, argument: Reg) -> Access | None:
+        """What the verifier proved of an argument of a call."""
+        called = insn.fact if isinstance(insn.fact, Called) else Called()
+        return called.args[argument.number - 1] if 1 <= argument.number <= ARGUMENTS else None
 
     def argument(self, insn: Insn, argument: Argument) -> ir.Value:
         """An argument of a native call."""
         match argument:
             case Reg(number):
-                called = insn.fact if isinstance(insn.fact, Called) else Called()
-                known = called.args[number - 1] if 1 <= number <= ARGUMENTS else None
-                return self.frame.address(number, known)
+                return self.frame.address(number, self.known(insn, argument))
             case Field(register, offset):
                 pointer = self.frame.pointer(register, offset, None)
                 return alu.widen(self.b, self.b.load(pointer, typ=I32, align=4))
