@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -37,8 +38,8 @@ class QueueSender:
             for queue in range(queues):
                 self.ports.append(AfXdpPort(Umem(64), index, queue, sizes=Sizes(0, 64)))
 
-    def send(self, queue: int, packet: bytes) -> None:
-        self.ports[queue].send([packet])
+    def send(self, queue: int, *packets: bytes) -> None:
+        assert self.ports[queue].send(packets) == len(packets)
 
     def close(self) -> None:
         for port in self.ports:
@@ -126,3 +127,88 @@ def test_every_frame_comes_back(wire: Wire) -> None:
         assert umem.free + port.sizes.rx == umem.frames
         assert umem.intact()
     exact(live.counts())
+
+
+COUNTING = """
+    .map total array 4 8 1
+    .map each percpu_array 4 8 1
+    .map flows hash 4 8 64
+    r6 = *(u32 *)(r1 + 0)
+    r7 = *(u32 *)(r1 + 4)
+    r2 = r6
+    r2 += 20
+    if r2 > r7 goto out
+    r3 = *(u32 *)(r6 + 16)            ; the packet's number, as it lies there
+    r3 &= 0x0f000000                  ; of 16 flows
+    *(u32 *)(r10 - 8) = r3
+    r3 = 0
+    *(u32 *)(r10 - 4) = r3
+    r2 = r10
+    r2 += -4
+    r1 = map[total] ll
+    call bpf_map_lookup_elem#1
+    if r0 == 0 goto out
+    r1 = 1
+    lock *(u64 *)(r0 + 0) += r1
+    r2 = r10
+    r2 += -4
+    r1 = map[each] ll
+    call bpf_map_lookup_elem#1
+    if r0 == 0 goto out
+    r1 = *(u64 *)(r0 + 0)
+    r1 += 1
+    *(u64 *)(r0 + 0) = r1
+    r2 = r10
+    r2 += -8
+    r1 = map[flows] ll
+    call bpf_map_lookup_elem#1
+    if r0 != 0 goto add
+    r1 = 1
+    *(u64 *)(r10 - 16) = r1
+    r2 = r10
+    r2 += -8
+    r3 = r10
+    r3 += -16
+    r1 = map[flows] ll
+    r4 = 1                            ; BPF_NOEXIST: the other thread may have been first
+    call bpf_map_update_elem#2
+    if r0 == 0 goto out
+    r2 = r10
+    r2 += -8
+    r1 = map[flows] ll
+    call bpf_map_lookup_elem#1
+    if r0 == 0 goto out
+add:
+    r1 = 1
+    lock *(u64 *)(r0 + 0) += r1
+out:
+    r0 = 1
+    exit
+"""
+
+
+def test_threads_share_maps(hosts: Callable[[], Host]) -> None:
+    """Two threads count into the same maps, by atomics, per CPU and by creating elements."""
+    wire = Wire(hosts(), hosts(), queues=2)
+    instance = instance_of(COUNTING)
+    sender = QueueSender(wire.a, "v0", 2)
+    count = 4000
+    try:
+        with wire.live(instance) as live:
+            assert live.lane_count == 2
+            for start in range(0, count, 64):
+                some = [frame(i, DROP) for i in range(start, min(start + 64, count))]
+                sender.send(0, *some[::2])
+                sender.send(1, *some[1::2])
+            settle(live, count)
+    finally:
+        sender.close()
+    assert live.counts().received == count
+
+    def values(name: str) -> list[int]:
+        data = b"".join(instance.maps[name].values())
+        return list(struct.unpack(f"={len(data) // 8}Q", data))
+
+    assert values("total") == [count]
+    assert values("each") == [count // 2, count // 2]
+    assert values("flows") == [count // 16] * 16
