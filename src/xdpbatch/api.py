@@ -15,13 +15,14 @@ import ctypes
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xdpbatch import elf
+from xdpbatch.context import Context, Source
 from xdpbatch.errors import XdpBatchError
 from xdpbatch.map_view import MapView
 from xdpbatch.program import Program
@@ -33,18 +34,22 @@ from xdpbatch.target import Target
 from xdpbatch.test_run import Bench
 from xdpbatch.verify import Verified, verify
 
+DEFAULT = Context()
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
     """What packets came to, in their order.
 
     `actions` has one u32 verdict per packet (the program's r0, unchecked); `packets` the bytes of
-    each packet afterwards; `targets` where a redirect helper pointed, by packet index.
+    each packet afterwards, `metadata` what is in front of it; `targets` where a redirect helper
+    pointed, by packet index.
     """
 
     actions: npt.NDArray[np.uint32]
     packets: list[bytes]
     targets: Mapping[int, Any]
+    metadata: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,16 @@ class Runnable:
         backend: str,
         batch_size: int,
         form: Form = BATCH,
+        context: Context = DEFAULT,
     ) -> None:
         self.program = program
+        self.context = context
         self.form = form
         self.backend = backend
         self.batch_size = COUNT if form.layout is Layout.POC else batch_size
         self.maps: Mapping[str, MapView] = instance.views(backend)
         self.entry = instance.entry(program, backend, form)
-        self._bench = Bench(self.batch_size)
+        self._bench = Bench(self.batch_size, context=context)
         signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self._call = signature(self.entry.address)
 
@@ -90,20 +97,24 @@ class Runnable:
         actions: list[int] = []
         after: list[bytes] = []
         targets: dict[int, Any] = {}
-        for chunk in _chunks(_as_bytes(packets), self.batch_size):
-            first = len(after)
+        metadata: list[bytes] = []
+        for stamped in _chunks(self._stamped(packets), self.batch_size):
+            first, chunk = len(after), [packet for packet, _ in stamped]
             if self.form.layout is Layout.POC:
                 require_count(len(chunk), fixed=self.form.fixed)
             self._bench.fill(chunk)
+            if self._by_capture:
+                self._bench.stamps["time"][: len(chunk)] = [time for _, time in stamped]
             self._call(self._bench.address, len(chunk))
             self._check()
             for i in range(len(chunk)):
                 outcome = self._bench.outcome(i)
                 actions.append(outcome.verdict)
                 after.append(outcome.data[outcome.meta :])
+                metadata.append(outcome.data[: outcome.meta])
                 if outcome.redirect is not None:
                     targets[first + i] = outcome.redirect
-        return Results(np.array(actions, dtype=np.uint32), after, targets)
+        return Results(np.array(actions, dtype=np.uint32), after, targets, metadata)
 
     def test_run(self, data: bytes, repeat: int = 1) -> TestRun:
         """Run one packet `repeat` times, as BPF_PROG_TEST_RUN: the packet is not reset between."""
@@ -116,6 +127,22 @@ class Runnable:
         self._check()
         outcome = self._bench.outcome(0)
         return TestRun(outcome.verdict, outcome.data[outcome.meta :], took / repeat)
+
+    @property
+    def _by_capture(self) -> bool:
+        return self.context.clock.source is Source.CAPTURE
+
+    def _stamped(self, packets: Any) -> Iterator[tuple[bytes, int]]:
+        """Packets with the nanoseconds at which they were captured, 0 if nobody asks."""
+        if isinstance(packets, str | os.PathLike):
+            from xdpbatch.packets import Capture
+
+            yield from ((p.data, p.time) for p in Capture(os.fspath(packets)).stamped())
+            return
+        for packet in packets:
+            data = bytes(packet)
+            _require_runnable(data)
+            yield data, _time_of(packet) if self._by_capture else 0
 
     def _check(self) -> None:
         check = getattr(self.entry, "check", None)
@@ -134,13 +161,21 @@ class Loaded:
         """Prove it safe. Raises VerifierError."""
         return verify(self.program)
 
-    def compile(self, batch_size: int = 64, backend: str = "llvm", form: Form = BATCH) -> Runnable:
+    def compile(
+        self,
+        batch_size: int = 64,
+        backend: str = "llvm",
+        form: Form = BATCH,
+        context: Context = DEFAULT,
+    ) -> Runnable:
         """Verify, rewrite, compile by a `backend` (llvm, x86, interp, kernel), in a `form`.
 
+        `context` is what the program finds: ctx fields, metadata, clock, seed.
         Raises VerifierError if the program is not safe, UnsupportedError for what this runtime or
         machine lacks.
         """
-        return Runnable(self._collection.instance, self.program, backend, batch_size, form)
+        instance = self._collection.instance
+        return Runnable(instance, self.program, backend, batch_size, form, context)
 
 
 class Collection(Mapping[str, Loaded]):
@@ -178,16 +213,15 @@ def load(path: str | os.PathLike[str], *, btf: str = "", kconfig: str = "") -> C
     return Collection(path, Target(btf, kconfig))
 
 
-def _as_bytes(packets: Any) -> Iterator[bytes]:
-    if isinstance(packets, str | os.PathLike):
-        from xdpbatch.packets import Capture
-
-        yield from Capture(os.fspath(packets))
-        return
-    for packet in packets:
-        data = bytes(packet)
-        _require_runnable(data)
-        yield data
+def _time_of(packet: Any) -> int:
+    """Of a scapy packet."""
+    if not hasattr(packet, "time"):
+        raise XdpBatchError.of(
+            "no-time",
+            "a packet has no time for the clock to show",
+            suggestion="give a capture or scapy packets, or another clock than capture",
+        )
+    return int(packet.time * 1_000_000_000)
 
 
 def _require_runnable(data: bytes) -> None:
@@ -202,8 +236,8 @@ def _require_runnable(data: bytes) -> None:
         )
 
 
-def _chunks(packets: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
+def _chunks(packets: Iterator[tuple[bytes, int]], size: int) -> Iterator[list[tuple[bytes, int]]]:
+    chunk: list[tuple[bytes, int]] = []
     for packet in packets:
         chunk.append(packet)
         if len(chunk) == size:

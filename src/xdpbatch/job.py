@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from xdpbatch import elf, map_file
+from xdpbatch.context import Context, Source, hz_for
+from xdpbatch.data import chance
 from xdpbatch.errors import UnsupportedError, XdpBatchError
 from xdpbatch.jit import operations
 from xdpbatch.jit.retpoline import retpoline
@@ -50,7 +52,7 @@ class Job:
     single: bool = False
     targets: int = 0
     count: int | None = None
-    seed: int = 0
+    context: Context = field(default_factory=Context)
     trampoline: Form = BATCH
     retpoline: bool = False
     target: Target = field(default_factory=Target)
@@ -85,9 +87,11 @@ class Done:
 
 def run(job: Job, progress: bool = False) -> Done:
     """Do it. Raises XdpBatchError for what prevents the start."""
+    _require_ours(job)
     obj = elf.load(job.path, target=job.target)
     program = the_program(obj, job.name, job.section)
-    instance = Instance(obj)
+    with chance.seeded(job.context.seed):
+        instance = Instance(obj)
     if job.form.layout is Layout.POC and not job.form.fixed:
         return _run_slides(job, instance, program)
     entry = instance.entry(program, job.backend, job.form)
@@ -99,7 +103,7 @@ def run(job: Job, progress: bool = False) -> Done:
         if job.write:
             _refuse_overwriting(job.write, job.read)
             writer = CaptureWriter(job.write, max(job.batch_size, job.in_force))
-        session = _session(job, writer)
+        session = _session(job, obj, writer)
         stack.callback(session.source.close)
         tell = stack.enter_context(_bar(job.count)) if progress else None
         try:
@@ -116,6 +120,17 @@ def run(job: Job, progress: bool = False) -> Done:
             check()
         maps = dumped(job, obj, views)
         return Done(job, program, session.result(), error, session.stopped, fits_of(obj), maps)
+
+
+def _require_ours(job: Job) -> None:
+    """The kernel's time and chance are its own."""
+    context = job.context
+    if job.backend == "kernel" and (context.clock.source is not Source.REAL or context.seed):
+        raise UnsupportedError.of(
+            "clock-of-the-kernel",
+            "the kernel's backend has the kernel's clocks and random numbers",
+            suggestion="use --backend llvm, x86 or interp, or neither --clock nor --seed",
+        )
 
 
 def fits_of(obj: Object) -> Mapping[str, str]:
@@ -175,7 +190,7 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
             "the slides' form writes no capture",
             suggestion="--poc-fixed, or --layout batch",
         )
-    runnable = Runnable(instance, program, job.backend, COUNT, job.form)
+    runnable = Runnable(instance, program, job.backend, COUNT, job.form, job.context)
     views = filled(job, instance)
     source = Capture(job.read) if job.read is not None else Synthetic(job.synth or "")
     verdicts: Counter[str] = Counter({action.name: 0 for action in Action})
@@ -249,12 +264,12 @@ def _single(job: Job) -> bool:
     return job.form.layout is Layout.SINGLE
 
 
-def _session(job: Job, writer: CaptureWriter | None) -> Session:
+def _session(job: Job, obj: Object, writer: CaptureWriter | None) -> Session:
     return Session(
         source_of(job),
         batch_size=job.batch_size if _single(job) else job.in_force,
         targets=range(1, job.targets + 1),
-        seed=job.seed,
+        context=replace(job.context, hz=hz_for(obj, job.target)),
         writer=writer,
     )
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SLICE_NS = 50_000_000  # a thread listens to Python that often
 DRAIN_S = 1.0  # at most, to send what is in the rings
-HZ = 250  # of the clock behind jiffies64
 
 
 class Station:
@@ -179,8 +178,9 @@ class Lane:
         own = {**targets, **cpus, DEVICE + interface.ifindex: port}
         driver = Driver(port, stack, self._live.code, own, self.setup.batch_size)
         rxq = driver.queue.rxq
-        rxq["queue_index"], rxq["cpu"], rxq["hz"] = port.queue, self.number, HZ
-        rxq["random"] = self.setup.seed or time.monotonic_ns()
+        context = self.setup.context
+        rxq["queue_index"], rxq["cpu"], rxq["hz"] = port.queue, self.number, context.hz
+        rxq["clock"], rxq["random"] = context.clock.ns, context.random_state
         driver.queue.words["flush_each"] = int(self.setup.flush_each)
         self.stations.append(Station(interface, port.queue, port, driver))
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from xdpbatch.context import Context
 from xdpbatch.data import poll, serve
 from xdpbatch.data.buff import MAX_LINEAR
 from xdpbatch.data.code import Code, caller
@@ -57,7 +58,7 @@ class Setup:
     pin: bool = False
     spin: bool = False
     busy_poll: bool = False
-    seed: int = 0
+    context: Context = field(default_factory=Context)  # its clock and seed
 
 
 @dataclass(frozen=True, slots=True)

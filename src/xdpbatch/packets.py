@@ -11,7 +11,7 @@ from itertools import islice
 
 from xdpbatch.jit.native import compile_native
 from xdpbatch.pcap.index import index
-from xdpbatch.pcap.read import Reader
+from xdpbatch.pcap.read import Packet, Reader
 from xdpbatch.ports import flows, traffic
 
 
@@ -28,9 +28,12 @@ class Capture:
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises CaptureError after the packets before the damage."""
+        return (packet.data for packet in self.stamped())
+
+    def stamped(self) -> Iterator[Packet]:
+        """The same with the time when each was captured."""
         try:
-            for packet in self._reader.packets(compile_native(index)):
-                yield packet.data
+            yield from self._reader.packets(compile_native(index))
         finally:
             self._reader.close()
 

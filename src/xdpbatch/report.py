@@ -6,6 +6,7 @@ import json
 import platform
 from typing import Any
 
+from xdpbatch.context import Source
 from xdpbatch.job import Done, Job
 
 SCHEMA = 1
@@ -31,6 +32,8 @@ def as_object(done: Done) -> dict[str, Any]:
         "mode": mode(done.job),
         "retpoline": done.job.retpoline,
         "fits": dict(done.fits),
+        "clock": str(done.job.context.clock),
+        "seed": done.job.context.seed or None,
         "packets": result.packets,
         "bytes": result.bytes,
         "actions": dict(result.actions),
@@ -53,7 +56,8 @@ def table(done: Done) -> list[str]:
     lines = [
         f"{done.program.name} (section {done.program.section}) of {job.path}: "
         f"backend {job.backend}, layout {job.form}, batch {job.in_force}, {mode(job)}"
-        + (", retpoline" if job.retpoline else ""),
+        + (", retpoline" if job.retpoline else "")
+        + _repeatable(job),
         *(f"{what}: {origin}" for what, origin in done.fits.items()),
         f"{'action':<14} {'packets':>14} {'share':>8}",
     ]
@@ -79,3 +83,10 @@ def table(done: Done) -> list[str]:
 def mode(job: Job) -> str:
     """Where packets come from, in words."""
     return f"capture {job.read}" if job.read is not None else f"synthetic {job.synth}"
+
+
+def _repeatable(job: Job) -> str:
+    """Whose time and chance it was, if they were not the machine's."""
+    context = job.context
+    clock = "" if context.clock.source is Source.REAL else f", clock {context.clock}"
+    return clock + (f", seed {context.seed}" if context.seed else "")

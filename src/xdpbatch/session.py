@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from xdpbatch.context import Context, Source
 from xdpbatch.data import poll
 from xdpbatch.data.driver import Driver
 from xdpbatch.data.port import DEVICE
@@ -24,8 +25,7 @@ from xdpbatch.pcap.write import CaptureWriter
 from xdpbatch.ports import RING_SIZE, Port
 from xdpbatch.ports.loop import LoopPort
 
-SOURCE = 1  # ifindex of the port that packets come from
-HZ = 250  # of the clock behind jiffies64
+DEFAULT = Context()
 
 MakePort = Callable[[Umem, int, int], Port]  # umem, ifindex, ring size
 
@@ -61,12 +61,10 @@ class Session:
         *,
         batch_size: int = 64,
         targets: Sequence[int] = (),
-        ifindex: int = SOURCE,
-        queue_index: int = 0,
-        clock: int = 0,
-        seed: int = 0,
+        context: Context = DEFAULT,
         writer: CaptureWriter | None = None,
     ) -> None:
+        ifindex = context.ifindex
         ring = max(RING_SIZE, 1 << (batch_size - 1).bit_length())
         others = [index for index in targets if index != ifindex]
         self.umem = Umem(frames=2 * ring * (2 + len(others)))
@@ -85,10 +83,20 @@ class Session:
             batch_size,
             writer,
         )
-        rxq = self.driver.queue.rxq
-        rxq["queue_index"], rxq["hz"], rxq["clock"] = queue_index, HZ, clock
-        rxq["random"] = seed or time.monotonic_ns()
+        self._set(context)
         self._elapsed = 0.0
+
+    def _set(self, context: Context) -> None:
+        """Show programs what they are to find beside the packet."""
+        queue = self.driver.queue
+        rxq = queue.rxq
+        rxq["queue_index"], rxq["egress_ifindex"] = context.rx_queue, context.egress_ifindex
+        rxq["hz"], rxq["clock"], rxq["random"] = context.hz, context.clock.ns, context.random_state
+        if context.meta:
+            queue.prepend(context.meta)
+        if context.clock.source is Source.CAPTURE:
+            self.source.stamp()
+            queue.tell_times(*self.source.stamps)
 
     def run(
         self,

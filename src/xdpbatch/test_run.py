@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xdpbatch.context import LOOPBACK, Context, Source
 from xdpbatch.data.buff import (
     MAX_LINEAR,
     PAGE_FRAME,
@@ -24,8 +25,8 @@ from xdpbatch.data.buff import (
     XDP_PACKET_HEADROOM,
 )
 from xdpbatch.data.layout import address_of, aligned, bytes_at
+from xdpbatch.data.port import STAMP
 
-LOOPBACK = 1  # ifindex
 SEED = 0x5EED
 
 
@@ -54,10 +55,18 @@ class Outcome:
 class Bench:
     """`capacity` XdpBuffs over frames of a page, on one queue.
 
-    `clock` is what every clock helper says, in nanoseconds; 0 is the machine's own time.
+    `context` is what programs find beside the packet. Without one, `clock` is what every clock
+    helper says, in nanoseconds; 0 is the machine's own time.
     """
 
-    def __init__(self, capacity: int, clock: int = 0, ifindex: int = LOOPBACK, queue: int = 0):
+    def __init__(
+        self,
+        capacity: int,
+        clock: int = 0,
+        ifindex: int = LOOPBACK,
+        queue: int = 0,
+        context: Context | None = None,
+    ) -> None:
         self.capacity = capacity
         self.frames = aligned(capacity * PAGE_FRAME)
         self.buffs = XDP_BUFF.array(capacity)
@@ -69,6 +78,22 @@ class Bench:
         self.rxq["redirects"] = address_of(self.redirects)
         self.rxq["random"], self.rxq["clock"] = SEED, clock
         self.buffs["rxq"] = address_of(self.rxq)
+        self.meta = b""
+        if context is not None:
+            self._set(context)
+
+    def _set(self, context: Context) -> None:
+        rxq = self.rxq
+        rxq["ifindex"], rxq["queue_index"] = context.ifindex, context.rx_queue
+        rxq["egress_ifindex"], rxq["hz"] = context.egress_ifindex, context.hz
+        rxq["clock"] = context.clock.ns
+        rxq["random"] = context.random_state if context.seed else SEED
+        self.meta = context.meta
+        if context.clock.source is Source.CAPTURE:
+            self._first = np.zeros(1, dtype="<u4")
+            self.stamps = STAMP.array(1 << (self.capacity - 1).bit_length())
+            rxq["stamps"], rxq["stamp_mask"] = address_of(self.stamps), len(self.stamps) - 1
+            rxq["first"], rxq["batch"] = address_of(self._first), self.address
 
     def buff(self, i: int) -> int:
         """Address of XdpBuff i."""
@@ -88,6 +113,10 @@ class Bench:
         used["data"] = used["data_meta"] = start
         used["data_end"] = start + lengths
         used["act"] = used["target"] = 0
+        if self.meta:
+            used["data_meta"] = start - np.uint64(len(self.meta))
+            for at in used["data_meta"].tolist():
+                ctypes.memmove(at, self.meta, len(self.meta))
         self.rxq["redirect_count"] = self.rxq["tail_calls"] = 0
         for at, packet in zip(start.tolist(), packets, strict=True):
             ctypes.memmove(at, packet, len(packet))

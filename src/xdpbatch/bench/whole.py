@@ -6,8 +6,6 @@ poll, from a sequence of 2**20; a capture is read from its start in every turn.
 
 from __future__ import annotations
 
-import time
-
 from xdpbatch.bench.method import Sample, enough, timed
 from xdpbatch.bench.subject import Subject
 from xdpbatch.session import Session
@@ -50,5 +48,4 @@ class Whole:
             self._subject.port(),
             batch_size=self._batch_size,
             targets=TARGETS,
-            seed=time.monotonic_ns(),
         )

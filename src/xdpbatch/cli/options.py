@@ -115,6 +115,24 @@ Interval = Annotated[
     float, typer.Option("-I", "--interval", min=0, help="Seconds between rates; 0: none.")
 ]
 Extended = Annotated[bool, typer.Option("-e", "--extended", help="Rates by queue, reasons.")]
+Ifindex = Annotated[
+    int, typer.Option("--ifindex", min=1, help="ctx->ingress_ifindex of captures and SPECs.")
+]
+RxQueue = Annotated[int, typer.Option("--rx-queue", min=0, help="ctx->rx_queue_index.")]
+EgressIfindex = Annotated[
+    int, typer.Option("--egress-ifindex", min=0, help="ctx->egress_ifindex (devmap programs).")
+]
+Meta = Annotated[
+    str, typer.Option("--meta", metavar="HEX", help="Metadata in front of every packet.")
+]
+ClockOption = Annotated[
+    str,
+    typer.Option("--clock", metavar="real|fixed[=NS]|capture", help="What the clock helpers say."),
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, help="Of get_prandom_u32 and of hashes; 0: a new one each time."),
+]
 BtfFile = Annotated[
     str,
     typer.Option("--btf", metavar="FILE|own", help="Types for CO-RE; default the kernel's own."),

@@ -14,12 +14,15 @@ from xdpbatch.cli.options import (
     BackendName,
     BatchSize,
     BtfFile,
+    ClockOption,
     CopyModeName,
     CopyModeOption,
     Count,
     DumpMaps,
     Duration,
+    EgressIfindex,
     Extended,
+    Ifindex,
     Interfaces,
     Interval,
     Json,
@@ -27,6 +30,7 @@ from xdpbatch.cli.options import (
     Layout,
     LayoutName,
     MapFiles,
+    Meta,
     ModeName,
     ObjectFile,
     PocFixed,
@@ -38,7 +42,9 @@ from xdpbatch.cli.options import (
     Read,
     Results,
     ResultsName,
+    RxQueue,
     Section,
+    Seed,
     Synth,
     Write,
 )
@@ -101,13 +107,19 @@ def command(
     btf: BtfFile = "",
     kconfig: Kconfig = "",
     count: Count = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of get_prandom_u32; 0 is none.")] = 0,
+    ifindex: Ifindex = 1,
+    rx_queue: RxQueue = 0,
+    egress_ifindex: EgressIfindex = 0,
+    meta: Meta = "",
+    clock: ClockOption = "real",
+    seed: Seed = 0,
     as_json: Json = False,
     pretty: Pretty = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a program over packets, batched, as native code. Root only for live interfaces."""
     from xdpbatch import map_file, rewrite
+    from xdpbatch.context import Clock, Context, metadata
     from xdpbatch.job import Job, measure_baseline, no_source, run
     from xdpbatch.report import report
     from xdpbatch.rewrite.form import Form
@@ -127,7 +139,9 @@ def command(
         single=one_by_one,
         targets=targets,
         count=count,
-        seed=seed,
+        context=Context(
+            ifindex, rx_queue, egress_ifindex, metadata(meta), Clock.parse(clock), seed
+        ),
         trampoline=Form(
             rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed
         ),
@@ -156,7 +170,7 @@ def command(
             pin=pin,
             spin=spin,
             busy_poll=busy_poll,
-            seed=seed,
+            context=job.context,
         )
         how = LiveJob(job, setup, duration, interval, extended, as_json or pretty, quiet, user)
         maps = run_live(how)

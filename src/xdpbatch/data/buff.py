@@ -43,13 +43,18 @@ RXQ_INFO = Layout(
         "trace": "u64",  # address of the trace_printk ring, 0: lines are dropped
         "random": "u64",  # state of get_prandom_u32
         "clock": "u64",  # nanoseconds for every clock helper; 0: the machine's own clocks
-        **{f"reserved{i}": "u64" for i in range(8)},
+        "stamps": "u64",  # not 0: every clock helper says when the packet was received; STAMPs,
+        "stamp_mask": "u64",  # of which packet i has number (first + i) & mask,
+        "first": "u64",  # `first` being the u32 at this address
+        "batch": "u64",  # and i counted from the XdpBuff at this address
+        **{f"reserved{i}": "u64" for i in range(4)},
     },
     128,
 )
 RXQ_IFINDEX, RXQ_QUEUE_INDEX, RXQ_EGRESS_IFINDEX, RXQ_CPU = 0, 4, 8, 12
 RXQ_FRAME_SIZE, RXQ_TAIL_CALLS, RXQ_REDIRECT_COUNT, RXQ_HZ = 16, 20, 24, 28
 RXQ_REDIRECTS, RXQ_TRACE, RXQ_RANDOM, RXQ_CLOCK = 32, 40, 48, 56
+RXQ_STAMPS, RXQ_STAMP_MASK, RXQ_FIRST, RXQ_BATCH = 64, 72, 80, 88
 
 REDIRECT = Layout(
     "Redirect",

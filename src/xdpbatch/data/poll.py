@@ -52,6 +52,7 @@ from xdpbatch.data.buff import (
     SIZEOF_XDP_BUFF,
     XDP_PACKET_HEADROOM,
 )
+from xdpbatch.data.metadata import prepend
 from xdpbatch.data.port import FILL, RX, TABLE_COUNT, TABLE_PORTS, XDP_WAKEUP_RX, wake
 from xdpbatch.data.queue import (
     BATCH,
@@ -170,6 +171,7 @@ def receive(queue: int, budget: int) -> int:
     store32(queue + FIRST, get)
     store32(load64(queue + RXQ) + RXQ_REDIRECT_COUNT, 0)
     if n > 0:
+        prepend(queue, n)
         received(queue, n, total)
     return n
 
@@ -225,10 +227,11 @@ def poll_single(queue: int, prog: int, budget: int) -> int:
     for i in range(n):
         desc = descs + ((get + i) & mask) * SIZEOF_DESC
         total += set_up(buff, desc, area, frame_mask, shift)
+        prepend(queue, 1)
         store32(rxq + RXQ_REDIRECT_COUNT, 0)
         store32(rxq + RXQ_TAIL_CALLS, 0)
-        store32(buff + ACT, call1(prog, buff))
         store32(queue + FIRST, get + i)
+        store32(buff + ACT, call1(prog, buff))
         record(queue, 1)
         act = verdict(queue, buff)
         counts += 1 << (BITS * act)

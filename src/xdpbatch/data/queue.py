@@ -33,17 +33,17 @@ QUEUE = Layout(
         "stop": "u32",  # not 0: `run` returns after the current batch
         "first": "u32",  # index in the rx ring of the batch's first packet
         "flush_each": "u32",  # one by one: 1 flushes after every packet, 0 after every poll
-        "reserved0": "u64",
-        "reserved1": "u64",
+        "meta": "u64",  # address of bytes to put in front of every packet, or 0
+        "meta_size": "u64",
     },
     128,
 )
 PORT, BATCH, RXQ, STATS, TABLE, STACK = range(0, 48, 8)
 SORTED, UNSORTED, RECORDER, PENDING, REDIRECTS, UMEM = range(48, 96, 8)
-BATCH_SIZE, STOP, FIRST, FLUSH_EACH = 96, 100, 104, 108
+BATCH_SIZE, STOP, FIRST, FLUSH_EACH, META, META_SIZE = 96, 100, 104, 108, 112, 120
 MAX_BATCH = 4095  # `split` counts five actions in 12 bits each
 
-for _field in ("umem", "stop", "first", "flush_each", "recorder", "unsorted"):
+for _field in ("umem", "stop", "first", "flush_each", "recorder", "unsorted", "meta"):
     if QUEUE.offset(_field) != globals()[_field.upper()]:
         raise AssertionError(f"QUEUE.{_field} is not at {globals()[_field.upper()]}")
 
@@ -90,6 +90,17 @@ class Queue:
     def record(self, recorder: int) -> None:
         """Show every packet to the recorder whose RECORDER_STATE is at an address."""
         self.words["recorder"] = recorder
+
+    def prepend(self, metadata: bytes) -> None:
+        """Put metadata in front of every packet from now on."""
+        self._metadata = np.frombuffer(metadata, dtype=np.uint8).copy()
+        self.words["meta"] = address_of(self._metadata) if metadata else 0
+        self.words["meta_size"] = len(metadata)
+
+    def tell_times(self, stamps: int, mask: int) -> None:
+        """Let clock helpers say when a packet was received: the STAMPs of the port's rx ring."""
+        self.rxq["stamps"], self.rxq["stamp_mask"] = stamps, mask
+        self.rxq["first"], self.rxq["batch"] = self.address + FIRST, address_of(self.buffs)
 
     @property
     def stopped(self) -> bool:

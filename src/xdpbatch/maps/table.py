@@ -18,8 +18,8 @@ changes by one store of its slot. Changes hold the map's lock.
 from __future__ import annotations
 
 import errno
-import os
 
+from xdpbatch.data import chance
 from xdpbatch.maps import (
     ACCESS_FLAGS,
     ENOTSUPP,
@@ -236,7 +236,7 @@ def table_init(address: int, spec: MapSpec, elements: int, head: int, regions: i
     stride = stride_of(head, spec.key_size, spec.value_size)
     buckets, region = bucket_count(spec.max_entries), round_up(elements * stride, BUCKET)
     first = address + SIZEOF_HEADER + buckets * BUCKET
-    seed = 0 if spec.flags & BPF_F_ZERO_SEED else int.from_bytes(os.urandom(8), "little")
+    seed = 0 if spec.flags & BPF_F_ZERO_SEED else chance.word()
     store64(address + BUCKETS, address + SIZEOF_HEADER)
     store64(address + ELEMENTS, first + head)
     store64(address + SEED, seed)

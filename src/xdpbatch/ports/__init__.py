@@ -62,8 +62,13 @@ class Port:
         self.words["wakeup"] = code.address(self.wakeup)
 
     def stamp(self) -> None:
-        """From now on, note the time of each packet, for a recorder that writes it."""
+        """From now on, note the time of each packet, for who asks for it (`stamps`)."""
         self.words["stamps"] = address_of(self._stamps)
+
+    @property
+    def stamps(self) -> tuple[int, int]:
+        """Address of the STAMPs of the rx ring's slots, and the mask that gives a slot."""
+        return address_of(self._stamps), len(self._stamps) - 1
 
     def refill(self) -> bool:
         """Provide for more packets when none is left; False if the port has come to its end."""

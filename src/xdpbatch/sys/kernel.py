@@ -44,6 +44,7 @@ WITH_BTF = {MapNumber.HASH, MapNumber.ARRAY, MapNumber.LRU_HASH}  # may hold loc
 XDP_MD = struct.Struct("<6I")  # data, data_end, data_meta, ingress_ifindex, queue, egress_ifindex
 RINGBUF_HEADER = 8  # BPF_RINGBUF_HDR_SZ
 RINGBUF_BUSY, RINGBUF_DISCARD = 1 << 31, 1 << 30
+LOOPBACK = 1  # ifindex
 FORBIDDEN = {errno.EPERM, errno.ENOSYS}
 POISON_KFUNC = 2002000000  # a helper that no kernel has, libbpf's for absent kfuncs
 ETH_HLEN = 14  # BPF_PROG_TEST_RUN refuses shorter packets
@@ -268,9 +269,13 @@ class KernelProgram:
         The kernel does not say where in the frame the packet then starts, nor where it redirects
         to: the packet goes to the usual headroom, or as far down as it must to fit.
         """
-        start, end = load64(buff + xdp.DATA), load64(buff + xdp.DATA_END)
-        result = self.run(bytes_at(start, end - start))
-        room = load32(load64(buff + xdp.RXQ) + xdp.RXQ_FRAME_SIZE) - xdp.SKB_SHARED_INFO
+        data, end = load64(buff + xdp.DATA), load64(buff + xdp.DATA_END)
+        start, rxq = min(load64(buff + xdp.DATA_META), data), load64(buff + xdp.RXQ)
+        ifindex, queue = load32(rxq + xdp.RXQ_IFINDEX), load32(rxq + xdp.RXQ_QUEUE_INDEX)
+        if (ifindex, queue) == (LOOPBACK, 0):
+            ifindex = 0  # what it takes without one
+        result = self.run(bytes_at(start, end - start), data - start, ifindex, queue)
+        room = load32(rxq + xdp.RXQ_FRAME_SIZE) - xdp.SKB_SHARED_INFO
         offset = min(xdp.XDP_PACKET_HEADROOM, room - len(result.data))
         first = load64(buff + xdp.DATA_HARD_START) + offset
         ctypes.memmove(first, result.data, len(result.data))
