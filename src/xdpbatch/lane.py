@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xdpbatch.data import serve
@@ -53,7 +54,8 @@ class Lane:
         self.number, self.setup, self._live = number, setup, live
         self.ports: list[AfXdpPort] = []
         self.stations: list[Station] = []
-        self.failure: OSError | None = None
+        self.failure: Exception | None = None
+        self._at_work = threading.Lock()  # held while compiled code may touch maps
         self._owners: dict[bool, AfXdpPort] = {}
         self._umems: dict[bool, Umem] = {}
         self._open()
@@ -184,15 +186,28 @@ class Lane:
         driver.queue.words["flush_each"] = int(self.setup.flush_each)
         self.stations.append(Station(interface, port.queue, port, driver))
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block, no packet is run; those that come wait in the rings."""
+        self.thread.stop()
+        with self._at_work:
+            self.thread.go_on()
+            yield
+
     def _run(self) -> None:
-        if self.setup.pin:
-            cpus = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, {cpus[self.number % len(cpus)]})
-        while not self._draining and self.failure is None:
-            self._serve(self.thread.address, self._live.program, self._until(SLICE_NS))
-            self.failure = self._gone()
-        if self._draining:
-            self._finish()
+        try:
+            if self.setup.pin:
+                cpus = sorted(os.sched_getaffinity(0))
+                os.sched_setaffinity(0, {cpus[self.number % len(cpus)]})
+            while not self._draining and self.failure is None:
+                self._live.going.wait()
+                with self._at_work:
+                    self._serve(self.thread.address, self._live.program, self._until(SLICE_NS))
+                self.failure = self._gone()
+            if self._draining:
+                self._finish()
+        except Exception as error:  # the main thread raises it
+            self.failure = error
 
     def _gone(self) -> OSError | None:
         """The failure of the first port that has one; asking takes it away."""

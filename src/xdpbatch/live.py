@@ -13,9 +13,10 @@ the kernel could not give to or take from a socket is in `Counts.kernel`.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from xdpbatch.context import Context
@@ -92,6 +93,9 @@ class Live:
     def __init__(self, setup: Setup, program: int, owner: object = None) -> None:
         self.setup, self.program = setup, program
         self._owners = [owner]
+        self.going = threading.Event()  # cleared while threads are to pause
+        self.going.set()
+        self._pausing = threading.Lock()
         self.code: Code = compile_native(*poll.NATIVES, *serve.NATIVES, AfXdpPort.wakeup)
         self.interfaces = [link.interface(name) for name in setup.interfaces]
         self.targets = [link.interface(name) for name in setup.to if name not in setup.interfaces]
@@ -126,9 +130,22 @@ class Live:
         self._owners.append(owner)
         self.program = program
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block, no thread runs a packet: maps can be read and written from Python.
+
+        Packets that come meanwhile wait in the rings, as many as these have room for.
+        """
+        with self._pausing, ExitStack() as stack:
+            self.going.clear()
+            stack.callback(self.going.set)
+            for lane in self.lanes:
+                stack.enter_context(lane.paused())
+            yield
+
     @property
-    def failure(self) -> OSError | None:
-        """Why a thread has given up: the interface is gone. Its `filename` names it."""
+    def failure(self) -> Exception | None:
+        """Why a thread has given up: an OSError whose `filename` is the interface that is gone."""
         return next((lane.failure for lane in self.lanes if lane.failure), None)
 
     def stations(self) -> list[Station]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xdpbatch import elf, live_report
+from xdpbatch.btf import Btf
+from xdpbatch.control import Control
 from xdpbatch.errors import UnsupportedError, XdpBatchError
 from xdpbatch.job import Job, dumped, filled
 from xdpbatch.live import Counts, Live, Setup
@@ -63,6 +65,11 @@ class Loaded:
         """Read the object again. Maps whose definition is the same keep their contents."""
         self._load(self.instance)
         self.views = self.instance.views(self._job.backend)
+
+    @property
+    def btf(self) -> Btf | None:
+        """The types of what maps hold."""
+        return self.instance.object.btf
 
     def dumped(self) -> Mapping[str, Any] | None:
         """The contents of all maps, if they are wanted."""
@@ -148,12 +155,15 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
             say(job, in_force(job, loaded.program, live))
             began = time.monotonic()
             live.start()
-            watch(job, live, loaded, signals, began)
+            with Control(live, loaded):
+                watch(job, live, loaded, signals, began)
         finally:
             counts = live.stop()
     finish(job, loaded.program, counts, time.monotonic() - began)
-    if live.failure is not None:
+    if isinstance(live.failure, OSError):
         raise vanished(live.failure)
+    if live.failure is not None:
+        raise live.failure
     return loaded.dumped()
 
 
