@@ -39,7 +39,7 @@ ROUNDS = 5  # of one by one against batched, in turns
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run. `read` and `synth` exclude each other; `single` is one by one, `retpoline` calls the
-    program through a retpoline thunk then."""
+    program through a retpoline thunk then. With `tell_source` the result says what the source took."""
 
     path: Path
     name: str | None = None
@@ -55,6 +55,7 @@ class Job:
     context: Context = field(default_factory=Context)
     trampoline: Form = BATCH
     retpoline: bool = False
+    tell_source: bool = False
     target: Target = field(default_factory=Target)
     fills: Sequence[tuple[str, str]] = ()  # map ("": several) and file of contents before
     dump: bool = False  # keep the contents of all maps after it
@@ -67,7 +68,7 @@ class Job:
     @property
     def in_force(self) -> int:
         """The batch size that runs."""
-        if self.single:
+        if self.single or self.form.layout is Layout.SINGLE:
             return 1
         return COUNT if self.form.layout is Layout.POC else self.batch_size
 
@@ -150,25 +151,14 @@ def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
     if job.fills or job.dump:
         operations.enable()
     views = instance.views(job.backend)
-    for name, path in job.fills:
-        contents = map_file.read(path)
-        for each, entries in map_file.by_name(contents, path) if not name else [(name, contents)]:
-            if each not in views:
-                raise XdpBatchError.of(
-                    "no-such-map",
-                    f"{job.path} has no map {each}",
-                    where=path,
-                    suggestion="it has " + (", ".join(views) or "none"),
-                )
-            map_file.fill(views[each], entries, path)
+    map_file.fill_all(views, job.fills, str(job.path))
     return views
 
 
 def dumped(job: Job, obj: Object, views: Mapping[str, MapView]) -> Mapping[str, Any] | None:
     if not job.dump:
         return None
-    changing = {name: view for name, view in views.items() if not view.spec.frozen}
-    return {name: map_file.dump(view, obj.btf) for name, view in changing.items()}
+    return map_file.dump_all(views, obj.btf)
 
 
 def _refuse_overwriting(write: str, read: str | None) -> None:
@@ -215,7 +205,7 @@ def measure_baseline(job: Job) -> str:
     """One line: batched against one by one over the same packets, in turns, with fresh maps.
 
     Only native code is measured, without writing a capture; the times are of the whole poll
-    (receive, run, act), reading a capture included.
+    (receive, run, act) and leave out what reading the capture or making the traffic takes.
     """
     job = replace(job, write=None)
     if job.backend not in NATIVE or job.read == "-":
@@ -224,14 +214,14 @@ def measure_baseline(job: Job) -> str:
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
         for single in (True, False):
-            result = run(replace(job, single=single)).result
-            times[single].append(result.ns_per_packet)
+            result = run(replace(job, single=single, tell_source=True)).result
+            times[single].append(result.poll_ns)
     single_ns, batch_ns = (statistics.median(times[kind]) for kind in (True, False))
     spread = ", ".join(
         f"{name} {statistics.median(t):.1f} ({min(t):.1f} to {max(t):.1f})"
         for name, t in (("one by one", times[True]), (f"batch {job.batch_size}", times[False]))
     )
-    said = f"ns per packet, median of {ROUNDS} in turns (min to max): {spread}"
+    said = f"ns per packet to receive, run and act, median of {ROUNDS} in turns (min to max): {spread}"
     apart = max(times[False]) < min(times[True]) or max(times[True]) < min(times[False])
     if not apart:
         return f"batching bought nothing that the noise of this run does not cover; {said}"
@@ -271,6 +261,7 @@ def _session(job: Job, obj: Object, writer: CaptureWriter | None) -> Session:
         targets=range(1, job.targets + 1),
         context=replace(job.context, hz=hz_for(obj, job.target)),
         writer=writer,
+        tell_source=job.tell_source,
     )
 
 

@@ -22,7 +22,7 @@ from xdpbatch.data.port import DEVICE
 from xdpbatch.data.umem import Umem
 from xdpbatch.jit.native import compile_native
 from xdpbatch.pcap.write import CaptureWriter
-from xdpbatch.ports import RING_SIZE, Port
+from xdpbatch.ports import RING_SIZE, Port, timed
 from xdpbatch.ports.loop import LoopPort
 
 DEFAULT = Context()
@@ -40,9 +40,15 @@ class Result:
     bytes: int
     actions: Mapping[str, int]
     elapsed_s: float
+    source_s: float = 0.0  # of elapsed_s: reading on; with `tell_source` all that the source took
     skipped: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, int] = field(default_factory=dict)
     sent: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # ifindex: packets, bytes
+
+    @property
+    def poll_ns(self) -> float:
+        """Nanoseconds per packet to receive, run and act, without the source's own part."""
+        return (self.elapsed_s - self.source_s) * 1e9 / self.packets if self.packets else 0.0
 
     @property
     def ns_per_packet(self) -> float:
@@ -63,6 +69,7 @@ class Session:
         targets: Sequence[int] = (),
         context: Context = DEFAULT,
         writer: CaptureWriter | None = None,
+        tell_source: bool = False,
     ) -> None:
         ifindex = context.ifindex
         ring = max(RING_SIZE, 1 << (batch_size - 1).bit_length())
@@ -75,16 +82,20 @@ class Session:
         natives = {port.wakeup for port in (stack, *self.ports.values())}
         if writer:
             natives.add(writer.recorder)
+        natives |= {timed.timed}
+        code = compile_native(*poll.NATIVES, *sorted(natives, key=lambda n: n.symbol))
         self.driver = Driver(
             self.source,
             stack,
-            compile_native(*poll.NATIVES, *sorted(natives, key=lambda n: n.symbol)),
+            code,
             {DEVICE + index: port for index, port in self.ports.items()},
             batch_size,
             writer,
         )
+        if tell_source:
+            timed.install(self.source, code)
         self._set(context)
-        self._elapsed = 0.0
+        self._elapsed = self._refilling = 0.0
 
     def _set(self, context: Context) -> None:
         """Show programs what they are to find beside the packet."""
@@ -116,11 +127,18 @@ class Session:
             while (count is None or done < count) and not self.driver.queue.stopped:
                 n = self.driver.slice(program, None if count is None else count - done, single)
                 done += n
-                if n == 0 and not self.source.refill():
+                if n == 0 and not self._refill():
                     break
                 if progress:
                     progress(done)
         return self.result()
+
+    def _refill(self) -> bool:
+        start = time.perf_counter()
+        try:
+            return self.source.refill()
+        finally:
+            self._refilling += time.perf_counter() - start
 
     @property
     def stopped(self) -> bool:
@@ -156,6 +174,7 @@ class Session:
             bytes=stats["rx_bytes"],
             actions=stats.verdicts,
             elapsed_s=self._elapsed,
+            source_s=timed.spent(self.source) + self._refilling,
             skipped=dict(skipped),
             errors=stats.errors,
             sent={i: (port.tx_packets, port.tx_bytes) for i, port in self.ports.items()},

@@ -44,7 +44,7 @@ Section = Annotated[
     str | None, typer.Option("-s", "--section", metavar="NAME", help="Section to take it from.")
 ]
 BatchSize = Annotated[
-    int, typer.Option("-b", "--batch-size", min=1, max=4096, help="Packets per call.")
+    int, typer.Option("-b", "--batch-size", min=1, max=4095, help="Packets per call.")
 ]
 Backend = Annotated[BackendName, typer.Option("--backend", help="Who executes the program.")]
 Read = Annotated[
