@@ -6,7 +6,6 @@ keeps what was done also when it ends early.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpbatch import elf, map_file
+from xdpbatch.bench.method import Figure, Sample, boost
 from xdpbatch.context import Context, Source, hz_for
 from xdpbatch.data import chance
 from xdpbatch.errors import UnsupportedError, XdpBatchError
@@ -33,7 +33,7 @@ from xdpbatch.session import MakePort, Result, Session
 from xdpbatch.target import Target
 from xdpbatch.uapi import Action
 
-ROUNDS = 5  # of one by one against batched, in turns
+ROUNDS = 11  # of one by one against batched, in turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +211,21 @@ def measure_baseline(job: Job) -> str:
     if job.backend not in NATIVE or job.read == "-":
         why = "standard input is read once" if job.read == "-" else "the backend is a judge"
         return f"batched against one by one: not measured ({why})"
-    times: dict[bool, list[float]] = {True: [], False: []}
+    samples: dict[bool, list[Sample]] = {True: [], False: []}
     for _ in range(ROUNDS):
         for single in (True, False):
-            result = run(replace(job, single=single, tell_source=True)).result
-            times[single].append(result.poll_ns)
-    single_ns, batch_ns = (statistics.median(times[kind]) for kind in (True, False))
+            ns = run(replace(job, single=single, tell_source=True)).result.poll_ns
+            samples[single].append(Sample(ns, ns))
+    one_by_one, batched = (Figure(tuple(samples[single])) for single in (True, False))
+    change = boost(one_by_one, batched)
     spread = ", ".join(
-        f"{name} {statistics.median(t):.1f} ({min(t):.1f} to {max(t):.1f})"
-        for name, t in (("one by one", times[True]), (f"batch {job.batch_size}", times[False]))
+        f"{name} {figure.median:.1f} ({figure.middle[0]:.1f} to {figure.middle[1]:.1f})"
+        for name, figure in (("one by one", one_by_one), (f"batch {job.batch_size}", batched))
     )
-    said = f"ns per packet to receive, run and act, median of {ROUNDS} in turns (min to max): {spread}"
-    apart = max(times[False]) < min(times[True]) or max(times[True]) < min(times[False])
-    if not apart:
+    said = f"ns per packet to receive, run and act, median of {ROUNDS} in turns: {spread}"
+    if not change.told:
         return f"batching bought nothing that the noise of this run does not cover; {said}"
-    return f"batching bought {100 * (single_ns / batch_ns - 1):+.0f} % packets per second; {said}"
+    return f"batching bought {change.percent:+.0f} % packets per second; {said}"
 
 
 def source_of(job: Job) -> MakePort:
