@@ -75,10 +75,15 @@ def _check(one: HelperCall, index: int, kind: Arg) -> None:
         raise one.bad(index, f"{value:#x} was not reserved")
     size = _size(one, index, kind)
     if size and not (kind == Arg.MEM_OR_NULL and value == 0):
-        machine.check(one.frame, value, size, write=kind in WRITTEN)
+        machine.check(one.frame, value, size, write=kind in WRITTEN and not _asks(one, kind))
 
 
 WRITTEN = {Arg.UNINIT_MAP_VALUE, Arg.UNINIT_MEM, Arg.FIXED_MEM, Arg.SPIN_LOCK, Arg.TIMER}
+
+
+def _asks(one: HelperCall, kind: Arg) -> bool:
+    """Whether a value is only read although other maps write there: a bloom filter's."""
+    return kind == Arg.UNINIT_MAP_VALUE and mem.load32(one.map + MAP_TYPE) == MapNumber.BLOOM_FILTER
 
 
 def _size(one: HelperCall, index: int, kind: Arg) -> int:

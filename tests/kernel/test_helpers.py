@@ -207,6 +207,31 @@ def test_queue_and_stack(kind: str) -> None:
     script.same()
 
 
+@pytest.mark.parametrize("kind", ["0 8 3 64", "0 24 100 64"])
+def test_bloom_filter(kind: str) -> None:
+    """With a zero seed what is found though it was never added is the same, too."""
+    script = Script(f".map b bloom_filter {kind}")
+    size = int(kind.split()[1])
+    choice = random.Random(size)
+    for _ in range(20):
+        script.add(stack(choice.randbytes(size), -size))
+        script.do("map_push_elem", "map[b]", f"r10-{size}", choice.choice([0, 0, 0, 1, 2, -1]))
+        script.add(stack(choice.randbytes(size), -size))
+        script.do("map_peek_elem", "map[b]", f"r10-{size}")
+    judge = script.same()
+    assert set(judge.results) == {0, -errno.EINVAL, -errno.ENOENT}
+
+
+def test_a_bloom_filter_only_reads_what_it_is_asked_for() -> None:
+    """A value that a program may not write is one that it may ask for."""
+    value = b"\1\2\3\4\5\6\7\0"
+    script = Script(".map b bloom_filter 0 8 3", ".map text array 4 8 1 128", text=value)
+    script.do("map_peek_elem", "map[b]", "map_value[text+0]")
+    script.do("map_push_elem", "map[b]", "map_value[text+0]", 0)
+    script.do("map_peek_elem", "map[b]", "map_value[text+0]")
+    assert script.same().results == (-errno.ENOENT, 0, 0)
+
+
 def test_strncmp() -> None:
     script = Script(".map text array 4 16 1 128", text=b"abc".ljust(16, b"\0"))
     for first in (b"abc\0", b"abd\0", b"abb\0", b"ab\0\0", b"\xff\0\0\0", b"\0\0\0\0"):

@@ -14,6 +14,7 @@ from xdpbatch import maps
 from xdpbatch.errors import MapError
 from xdpbatch.jit.operations import Operations
 from xdpbatch.maps import Map, map_types
+from xdpbatch.maps.bloom_filter import holds
 from xdpbatch.program import MapSpec
 from xdpbatch.sys import bpf
 from xdpbatch.uapi import (
@@ -24,6 +25,7 @@ from xdpbatch.uapi import (
     BPF_F_NO_PREALLOC,
     BPF_F_RDONLY_PROG,
     BPF_F_WRONLY_PROG,
+    BPF_F_ZERO_SEED,
     BPF_NOEXIST,
     MapNumber,
 )
@@ -106,7 +108,7 @@ def outcome(operation: Callable[[], object]) -> object:
 def create(spec: MapSpec) -> bpf.Fd:
     inner = create(spec.inner) if spec.inner else 0
     sizes = (spec.key_size, spec.value_size, spec.max_entries, spec.flags)
-    return bpf.map_create(spec.type, *sizes, inner=inner)
+    return bpf.map_create(spec.type, *sizes, inner=inner, map_extra=spec.map_extra)
 
 
 def created(make: Callable[[], object]) -> object:
@@ -131,7 +133,8 @@ def test_creation(kind: int) -> None:
     asked = random.Random(kind).sample(
         list(itertools.product(KEY_SIZES, VALUE_SIZES, ENTRIES, CREATION_FLAGS)), 600
     )
-    usual = {M.RINGBUF: 0, M.QUEUE: 0, M.STACK: 0, M.LPM_TRIE: 8}.get(MapNumber(kind), 4)
+    keyless = (M.RINGBUF, M.QUEUE, M.STACK, M.BLOOM_FILTER)
+    usual = 0 if kind in keyless else 8 if kind == M.LPM_TRIE else 4
     asked += [(usual, v, n, f) for v in (0, 4, 8) for n in ENTRIES for f in CREATION_FLAGS]
     refused = set()
     for key_size, value_size, entries, flags in asked:
@@ -151,7 +154,8 @@ def test_creation_of_maps_in_maps() -> None:
     for kind, inner in itertools.product(OUTER, (None, *sorted(map_types()))):
         template = None
         if inner is not None:
-            sizes = {M.RINGBUF: (0, 0, 4096), M.QUEUE: (0, 4, 2), M.STACK: (0, 4, 2)}
+            sizes = dict.fromkeys((M.QUEUE, M.STACK, M.BLOOM_FILTER), (0, 4, 2))
+            sizes[M.RINGBUF] = (0, 0, 4096)
             flags = BPF_F_NO_PREALLOC if inner == M.LPM_TRIE else 0
             geometry = sizes.get(MapNumber(inner), (8 if inner == M.LPM_TRIE else 4, 4, 2))
             nested = INNER if inner in OUTER else None
@@ -299,6 +303,34 @@ def test_values_without_keys(kind: MapNumber) -> None:
             pair.do(pair.ours.take, lambda: bpf.map_take(pair.theirs, None, 5), "pop")
         else:
             pair.do(lambda: pair.ours[b""], lambda: bpf.map_lookup(pair.theirs, None, 5), "peek")
+
+
+@pytest.mark.parametrize("extra", [0, 1, 3, 15, 16, 1 << 32])
+@pytest.mark.parametrize("kind", [M.BLOOM_FILTER, M.QUEUE])
+def test_map_extra(kind: MapNumber, extra: int) -> None:
+    spec = MapSpec("m", kind, 0, 8, 4, map_extra=extra)
+    assert created(lambda: Map(spec)) == created(lambda: create(spec))
+
+
+@pytest.mark.parametrize("hashes", [0, 1, 3, 15])
+@pytest.mark.parametrize("size", [1, 3, 4, 7, 8, 11, 12, 13, 16, 24, 25, 37, 48])
+def test_bloom_filter(size: int, hashes: int) -> None:
+    """With a zero seed even what is found though it was never added is the same."""
+    spec = MapSpec("m", M.BLOOM_FILTER, 0, size, 40, BPF_F_ZERO_SEED, map_extra=hashes)
+    pair = Pair(spec)
+    choice = random.Random(size)
+    for step in range(60):
+        value, flags = choice.randbytes(size), choice.choice([0, 0, 0, 1, 2, 4])
+        pair.do(
+            lambda value=value, flags=flags: pair.ours.put(b"", value, flags),
+            lambda value=value, flags=flags: bpf.map_update(pair.theirs, None, value, flags),
+            f"push {step}",
+        )
+    for _ in range(300):
+        value = choice.randbytes(size)
+        assert holds(pair.ours, value) == bpf.map_holds(pair.theirs, value)
+    pair.do(pair.ours.take, lambda: bpf.map_take(pair.theirs, None, size), "pop")
+    pair.do(lambda: list(pair.ours), lambda: [bpf.map_next_key(pair.theirs, None, 0)], "go through")
 
 
 @pytest.mark.parametrize("kind", [M.HASH, M.PERCPU_HASH, M.LRU_HASH])

@@ -169,6 +169,17 @@ def map_lookup(fd: int, key: bytes | None, value_size: int, flags: int = 0) -> b
     return value.raw[:value_size]
 
 
+def map_holds(fd: int, value: bytes) -> bool:
+    """BPF_MAP_LOOKUP_ELEM of a bloom filter, which asks about a value."""
+    try:
+        _element(Command.MAP_LOOKUP_ELEM, fd, None, _buffer(value))
+    except BpfError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return True
+
+
 def map_lookup_batch(fd: int, key_size: int, value_size: int, count: int) -> tuple[bytes, bytes]:
     """BPF_MAP_LOOKUP_BATCH of up to `count` elements from the first on: all keys, all values."""
     keys, values = _buffer(bytes(key_size * count)), _buffer(bytes(value_size * count))
@@ -288,8 +299,9 @@ def prog_test_run(
 ) -> TestRun:
     """BPF_PROG_TEST_RUN. `out_size`: room for the data that comes back, None for what a page holds.
 
-    `ctx` is a struct xdp_md; the same size comes back.
+    `ctx` is a struct xdp_md; the same size comes back. With `flags` (live frames), nothing does.
     """
+    out_size = 0 if flags else out_size
     room = (1 << 16) + len(data) if out_size is None else out_size
     source, target = _buffer(data), _buffer(bytes(room))
     ctx_in, ctx_out = _buffer(ctx), _buffer(ctx)
@@ -297,8 +309,9 @@ def prog_test_run(
         struct.pack(
             "=IIIIQQIIIIQQIIII",
             *(fd, 0, len(data), room, ctypes.addressof(source), ctypes.addressof(target)),
-            *(repeat, 0, len(ctx), len(ctx)),
-            *(ctypes.addressof(ctx_in) if ctx else 0, ctypes.addressof(ctx_out) if ctx else 0),
+            *(repeat, 0, len(ctx), 0 if flags else len(ctx)),
+            ctypes.addressof(ctx_in) if ctx else 0,
+            ctypes.addressof(ctx_out) if ctx and not flags else 0,
             *(flags, 0, batch_size, 0),
         )
     )

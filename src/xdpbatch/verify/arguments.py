@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xdpbatch.helpers import Arg, Helper
 from xdpbatch.program import MapSpec
-from xdpbatch.uapi import BPF_F_RDONLY_PROG
+from xdpbatch.uapi import BPF_F_RDONLY_PROG, MapNumber
 from xdpbatch.verify import require, stack
 from xdpbatch.verify.explain import Refusal, reg
 from xdpbatch.verify.state import WORDS, Kind, Pointer, Scalar, State, Value, mark_precise
@@ -98,8 +98,10 @@ def _value(args: Arguments, number: int, value: Value) -> None:
 
 
 def _out_value(args: Arguments, number: int, value: Value) -> None:
+    """A value that is written; a bloom filter reads it, to say whether it holds it."""
     assert args.map is not None
-    memory(args, number, value, args.map.value_size, write=True)
+    written = args.map.type != MapNumber.BLOOM_FILTER
+    memory(args, number, value, args.map.value_size, write=written)
 
 
 def _fixed(args: Arguments, number: int, value: Value) -> None:
