@@ -1,8 +1,8 @@
 """The running kernel by BPF_PROG_TEST_RUN, and what its loop costs without a program.
 
 Analogous to tools/testing/selftests/bpf/benchs. The kernel runs ONE packet again and again, which
-flatters it; a sample of the traffic's packets takes turns. A program that would not do the same with
-what it made of its packet is run once per call, from a fresh copy of the packet. Times are the
+flatters it; a sample of the traffic's packets takes turns. A program that would not do the same
+with what it made of its packet is run once per call, from a fresh copy of the packet. Times are the
 kernel's own, which are whole nanoseconds.
 """
 

@@ -132,6 +132,7 @@ class Grid:
     notes: list[str] = field(default_factory=list)
     cases: dict[tuple[str, str], Case] = field(default_factory=dict)
     cpu: int | None = None
+    finish: Callable[[], list[str]] = list  # after the last turn: closes things, returns notes
 
     def add(self, row: str | int, column: str, case: Case) -> None:
         """Put a case in its place."""
@@ -141,19 +142,16 @@ class Grid:
 Figures = dict[tuple[str, str], Figure]
 
 
-def measure(
-    grid: Grid,
-    rounds: int = ROUNDS,
-    warm_up: int = WARM_UP,
-    tell: Callable[[int], None] = lambda done: None,
-) -> Figures:
-    """All cases of a grid in turns, on one CPU. `tell` is told the rounds done."""
+def measure(grid: Grid, rounds: int = ROUNDS, warm_up: int = WARM_UP) -> Figures:
+    """All cases of a grid in turns, on one CPU."""
     found: dict[tuple[str, str], list[Sample]] = {key: [] for key in grid.cases}
-    with pinned(grid):
-        for number in range(warm_up + rounds):
-            for key, case in grid.cases.items():
-                found[key].append(case.turn())
-            tell(number + 1)
+    try:
+        with pinned(grid):
+            for _ in range(warm_up + rounds):
+                for key, case in grid.cases.items():
+                    found[key].append(case.turn())
+    finally:
+        grid.notes += grid.finish()
     return {key: Figure(tuple(samples[warm_up:])) for key, samples in found.items()}
 
 

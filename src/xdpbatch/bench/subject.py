@@ -43,9 +43,9 @@ def flows_of(packets: Iterable[bytes]) -> list[bytes]:
 
 
 def fill_hash(put: Put, packets: Sequence[bytes], entries: int) -> None:
-    """hash.c: every other flow of the traffic, and others up to `entries`."""
+    """hash.c: every flow of the traffic, and others up to `entries`."""
     others = random.Random(1)
-    keys = list(dict.fromkeys(flows_of(packets)))[::2]
+    keys = list(dict.fromkeys(flows_of(packets)))
     keys += [others.randbytes(12) + b"\x11\0\0\0" for _ in range(entries - len(keys))]
     for key in keys[:65536]:
         put("flows", key, bytes(8))

@@ -223,6 +223,20 @@ def results(
 
 
 @app.command()
+def afxdp(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Floods of each case.")] = 7,
+    plot: Plot = None,
+    as_json: Json = False,
+    pretty: Pretty = False,
+    quiet: Quiet = False,
+) -> None:
+    """Question 5: AF_XDP on a veth pair, one by one against batched (root)."""
+    from xdpbatch.bench import afxdp as experiment
+
+    _finish(experiment.grid(), rounds, plot, as_json, pretty, quiet)
+
+
+@app.command()
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD.json")],
     new: Annotated[Path, typer.Argument(metavar="NEW.json")],
