@@ -32,7 +32,8 @@ from xdpbatch.rewrite.poc import COUNT, require_count
 from xdpbatch.runtime import BATCH, Instance, the_program
 from xdpbatch.target import Target
 from xdpbatch.test_run import Bench
-from xdpbatch.verify import Verified, verify
+from xdpbatch.verify import Verified
+from xdpbatch.verify.verdict import verdict
 
 DEFAULT = Context()
 
@@ -159,7 +160,7 @@ class Loaded:
 
     def verify(self) -> Verified:
         """Prove it safe. Raises VerifierError."""
-        return verify(self.program)
+        return verdict(self.program)
 
     def compile(
         self,

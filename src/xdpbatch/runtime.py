@@ -24,7 +24,8 @@ from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout, Results, Xlated, xlate
 from xdpbatch.rewrite.form import Form
 from xdpbatch.rewrite.results import COLLECT, PROGRAM, RESULTS
-from xdpbatch.verify import Verified, verify
+from xdpbatch.verify import Verified
+from xdpbatch.verify.verdict import verdict
 
 NATIVE = ("llvm", "x86")
 SINGLE, BATCH = Form(Layout.SINGLE), Form(Layout.BATCH)
@@ -52,7 +53,7 @@ class Stages:
     @classmethod
     def of(cls, program: Program) -> Stages:
         """Verify and rewrite. Raises VerifierError, UnsupportedError."""
-        verified = verify(program)
+        verified = verdict(program)
         return cls(verified, xlate(verified))
 
 

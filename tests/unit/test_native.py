@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from xdpbatch import mem
+from xdpbatch import cache, mem
 from xdpbatch.data.layout import address_of, aligned
-from xdpbatch.jit import cache
 from xdpbatch.jit.native import NativeCode, closure, compile_native, ir_of
 from xdpbatch.mem import add64, below, load32, mul64, signed, store32
 from xdpbatch.native import Intrinsic, Native, native

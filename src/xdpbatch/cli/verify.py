@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
-from xdpbatch.cli.options import Json, Pretty, ProgName, Quiet, Section
+from xdpbatch.cli.options import BtfFile, Json, Kconfig, Pretty, ProgName, Quiet, Section
 
 
 def command(
     objects: Annotated[list[Path], typer.Argument(metavar="PROG.o...", help="Objects to verify.")],
     prog_name: ProgName = None,
     section: Section = None,
+    btf: BtfFile = "",
+    kconfig: Kconfig = "",
     as_json: Json = False,
     pretty: Pretty = False,
     quiet: Quiet = False,
@@ -24,13 +26,14 @@ def command(
     from xdpbatch import elf
     from xdpbatch.errors import VerifierError, XdpBatchError
     from xdpbatch.runtime import select
-    from xdpbatch.verify import verify
+    from xdpbatch.target import Target
+    from xdpbatch.verify.verdict import verdict
 
-    status = 0
+    status, target = 0, Target(btf, kconfig)
     results: list[dict[str, object]] = []
     for path in objects:
         try:
-            programs = select(elf.load(path), prog_name, section)
+            programs = select(elf.load(path, target=target), prog_name, section)
         except XdpBatchError as error:
             print(error, file=sys.stderr)
             status = 2
@@ -40,7 +43,7 @@ def command(
             result: dict[str, object] = {"object": str(path), "program": program.name}
             result["section"] = program.section
             try:
-                verified = verify(program)
+                verified = verdict(program)
             except VerifierError as error:
                 print(error, file=sys.stderr)
                 status = max(status, 1)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import cache as once
 from pathlib import Path
 
-from xdpbatch.jit import Compiled, cache, engine, native
+from xdpbatch import cache
+from xdpbatch.jit import Compiled, engine, native
 from xdpbatch.jit.llvm_lower import ENTRY, lower, symbol
 from xdpbatch.jit.llvm_pointers import pointers
 from xdpbatch.program import Program

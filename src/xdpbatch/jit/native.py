@@ -23,7 +23,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from xdpbatch.jit import cache, engine
+from xdpbatch import cache
+from xdpbatch.jit import engine
 from xdpbatch.jit.intrinsics import EMIT, I64
 from xdpbatch.native import Intrinsic, Native
 

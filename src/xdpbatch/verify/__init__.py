@@ -9,6 +9,7 @@ Analogous to bpf_check of kernel/bpf/verifier.c, for a program that a privileged
       call, callbacks
     prune, walk, cfg                which paths are walked
     explain                         how a refusal is said
+    verdict                         what was decided before is not decided again
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from xdpbatch.program import Program
 from xdpbatch.verify.cfg import Misshapen, check_shape, check_stack_depth
 from xdpbatch.verify.explain import diagnose
-from xdpbatch.verify.walk import Walk
+from xdpbatch.verify.walk import Walk, annotated
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def verify(program: Program) -> Verified:
     except Misshapen as refusal:
         raise diagnose(program, refusal.index, refusal) from None
     return Verified(
-        walk.annotated(),
+        annotated(program, walk.facts),
         frozenset(i for i, reached in enumerate(walk.reached) if reached),
         tuple(walk.stack_depth),
         walk.processed,

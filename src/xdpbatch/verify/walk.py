@@ -5,7 +5,7 @@ kernel/bpf/verifier.c: depth first, the fall-through before the jump, compared a
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from xdpbatch.facts import Access, Called, Fact, Region
@@ -247,12 +247,11 @@ class Walk:
             )
         self.facts[index] = fact
 
-    def annotated(self) -> Program:
-        """The program with a fact on each instruction that has one."""
-        insns = tuple(
-            replace(insn, fact=self.facts.get(i)) for i, insn in enumerate(self.program.insns)
-        )
-        return replace(self.program, insns=insns)
+
+def annotated(program: Program, facts: Mapping[int, Fact]) -> Program:
+    """The program with a fact on each instruction that has one."""
+    insns = tuple(replace(insn, fact=facts.get(i)) for i, insn in enumerate(program.insns))
+    return replace(program, insns=insns)
 
 
 class _Members(dict[int, tuple[int, ...]]):

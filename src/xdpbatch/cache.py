@@ -3,9 +3,10 @@
 Analogous to ccache. An entry is a file named by the SHA-256 of everything that went into it
 (sources, versions, CPU features), so an entry can be missing but never out of date. Each file
 starts with a digest of its contents: one that is cut short or damaged is a miss, not a crash.
-Kept in $XDPBATCH_CACHE, else $XDG_CACHE_HOME/xdpbatch, else ~/.cache/xdpbatch. Machine code is
-read from there, so only a directory of this user that nobody else can write is used; without one
-there is no cache, which costs time and nothing else.
+Kept in $XDPBATCH_CACHE, else $XDG_CACHE_HOME/xdpbatch, else ~/.cache/xdpbatch. Machine code and
+verdicts are read from there, so only a directory of this user that nobody else can write is used;
+without one there is no cache, which costs time and nothing else. The digest is no signature: who
+can write the directory can run code as its owner anyway, by way of the machine code.
 """
 
 from __future__ import annotations
