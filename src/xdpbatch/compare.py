@@ -40,7 +40,6 @@ COMPARED = frozenset(
     {MapNumber.HASH, MapNumber.ARRAY, MapNumber.PERCPU_HASH, MapNumber.PERCPU_ARRAY}
     | {MapNumber.LRU_HASH, MapNumber.LRU_PERCPU_HASH, MapNumber.LPM_TRIE}
 )  # map types whose contents a program can change and user space can read
-
 EVENTS = (MapNumber.RINGBUF, MapNumber.PERF_EVENT_ARRAY)  # what is written there is taken out
 
 Contents = dict[bytes, bytes]
@@ -124,10 +123,7 @@ class _Ours(Side):
         """Run the first `count` packets of the bench."""
 
     def contents(self, spec: MapSpec) -> Contents:
-        one = self.instance.maps[spec.name]
-        if spec.type in ARRAYS:
-            return array_contents(one)
-        return {key: value[: spec.value_size] for key, value in one.items()}
+        return contents_of(self.instance.maps[spec.name])
 
     def events(self, spec: MapSpec) -> list[bytes]:
         return list(self.instance.maps[spec.name].records())
@@ -219,6 +215,14 @@ def array_contents(one: Map) -> Contents:
     rows = raw.reshape(spec.max_entries, stride)[:, : spec.value_size]
     used = np.flatnonzero(rows.any(axis=1)).tolist()
     return {i.to_bytes(4, "little"): rows[i].tobytes() for i in used}
+
+
+def contents_of(one: Map) -> Contents:
+    """A map's elements, without the all-zero ones of an array; the first CPU's values."""
+    if one.spec.type in ARRAYS:
+        return array_contents(one)
+    found = {key: one.get(key) for key in one}  # an array of devices lists keys without a value
+    return {key: value[: one.spec.value_size] for key, value in found.items() if value is not None}
 
 
 def sparse(spec: MapSpec, pairs: Iterable[tuple[bytes, bytes]]) -> Contents:

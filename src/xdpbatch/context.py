@@ -40,8 +40,14 @@ class Clock:
     ns: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> Clock:
-        """Of `real`, `capture`, `fixed` or `fixed=NS`."""
+    def parse(cls, text: str, has_times: bool = True) -> Clock:
+        """Of `real`, `capture`, `fixed` or `fixed=NS`; `capture` only if packets have times."""
+        if text == "capture" and not has_times:
+            raise XdpBatchError.of(
+                "usage",
+                "no packet here has a time for the clock to show",
+                suggestion="--clock fixed=NS; capture is for -r IN.pcap",
+            )
         found = re.fullmatch(r"real|capture|fixed(?:=(\d{1,18}))?", text)
         if found is None or (found[1] and int(found[1]) == 0):
             raise XdpBatchError.of(

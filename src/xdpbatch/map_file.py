@@ -85,6 +85,26 @@ def fill(view: MapView, contents: Json, where: str = "") -> None:
             ) from None
 
 
+def fill_all(
+    views: Mapping[str, MapView], fills: Iterable[tuple[str, str]], owner: str
+) -> set[str]:
+    """Enter the contents of files (map's name, or "" for several, and path); the maps' names."""
+    filled: set[str] = set()
+    for name, path in fills:
+        contents = read(path)
+        for each, entries in by_name(contents, path) if not name else [(name, contents)]:
+            if each not in views:
+                raise XdpBatchError.of(
+                    "no-such-map",
+                    f"{owner} has no map {each}",
+                    where=path,
+                    suggestion="it has " + (", ".join(views) or "none"),
+                )
+            fill(views[each], entries, path)
+            filled.add(each)
+    return filled
+
+
 def dump(view: MapView, btf: Btf | None) -> Json:
     """All entries of a map; {"error": …} where the kernel could not list them either."""
     try:
@@ -93,6 +113,11 @@ def dump(view: MapView, btf: Btf | None) -> Json:
         return {"error": os.strerror(error.errno)}
     writer = _Writer(view, btf)
     return [writer.entry(key) for key in keys]
+
+
+def dump_all(views: Mapping[str, MapView], btf: Btf | None) -> dict[str, Json]:
+    """The contents of all maps that can change, by name."""
+    return {name: dump(view, btf) for name, view in views.items() if not view.spec.frozen}
 
 
 def _entries(contents: Json, where: str) -> Iterator[tuple[Any, Any]]:

@@ -26,6 +26,7 @@ from xdpbatch.program import Attach, Object
 from xdpbatch.runtime import BATCH, SINGLE, Instance
 from xdpbatch.session import Session
 from xdpbatch.target import Target
+from xdpbatch.uapi import Action
 
 BACKENDS = ("llvm", "x86", "interp")
 PACKET = bytes(64)
@@ -188,3 +189,21 @@ def test_a_seed_makes_a_run_repeatable() -> None:
 def test_context_through_load() -> None:
     drop = xb.load(examples.path("drop"))["xdp_drop"]
     assert drop.compile(context=Context(ifindex=4)).context.ifindex == 4
+
+
+def test_a_test_run_finds_the_same(tmp_path: Path) -> None:
+    (tmp_path / "packet").write_bytes(PACKET)
+    given = ["test-run", str(examples.path("flows")), "--data-in", str(tmp_path / "packet")]
+    more = ["--ifindex", "3", "--meta", "01000000", "--clock", "fixed", "--seed", "1", "-j"]
+    done = CliRunner().invoke(build(), [*given, *more], catch_exceptions=False)
+    assert json.loads(done.stdout)["retval"] == Action.XDP_PASS
+    done = CliRunner().invoke(build(), [*given, "--clock", "capture"])
+    assert "no packet here has a time" in str(done.exception)
+
+
+def test_a_comparison_starts_with_what_maps_are_to_hold() -> None:
+    given = ["compare", str(examples.path("redirect")), "--synth", "udp,count=70", "-j"]
+    path = str(examples.path("redirect").with_suffix(".json"))
+    done = CliRunner().invoke(build(), [*given, "--map", path], catch_exceptions=False)
+    report = json.loads(done.stdout)
+    assert (report["packets"], report["difference"]) == (70, None)

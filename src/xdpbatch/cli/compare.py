@@ -11,8 +11,11 @@ import typer
 from xdpbatch.cli.options import (
     Backend,
     BackendName,
+    BtfFile,
     Count,
     Json,
+    Kconfig,
+    MapFiles,
     ObjectFile,
     Pretty,
     ProgName,
@@ -35,17 +38,21 @@ def command(
     prog_name: ProgName = None,
     section: Section = None,
     backend: Backend = BackendName.llvm,
+    map: MapFiles = None,
+    btf: BtfFile = "",
+    kconfig: Kconfig = "",
     count: Count = None,
     as_json: Json = False,
     pretty: Pretty = False,
 ) -> None:
     """Same verdicts, bytes and maps? Exit 1 with the first difference."""
-    from xdpbatch import elf
-    from xdpbatch.compare import compare
+    from xdpbatch import elf, map_file
+    from xdpbatch.compare import compare, contents_of
     from xdpbatch.errors import XdpBatchError
     from xdpbatch.job import no_source
     from xdpbatch.packets import Capture, Synthetic
-    from xdpbatch.runtime import the_program
+    from xdpbatch.runtime import Instance, the_program
+    from xdpbatch.target import Target
 
     try:
         sizes = [int(size) for size in batch_sizes.split(",")]
@@ -55,10 +62,12 @@ def command(
         raise XdpBatchError.of(
             "usage", f"-b {batch_sizes} is no list of batch sizes", suggestion="-b 1,2,64"
         )
-    obj = elf.load(prog)
+    obj = elf.load(prog, target=Target(btf, kconfig))
     program = the_program(obj, prog_name, section)
     if (read is None) == (synth is None):
         raise no_source()
+    start = Instance(obj)
+    filled = map_file.fill_all(start.views(), map_file.assignments(map or ()), str(prog))
     source = Capture(read) if read is not None else Synthetic(synth or "")
     done = compare(
         obj,
@@ -67,6 +76,7 @@ def command(
         against=against.split(","),
         batch_sizes=sizes,
         backend=backend.value,
+        entries={name: contents_of(start.maps[name]) for name in sorted(filled)},
     )
     skipped = dict(source.skipped)
     for reason, packets in done.skipped.items():

@@ -10,6 +10,8 @@ import typer
 from xdpbatch.cli.options import (
     Backend,
     BackendName,
+    BtfFile,
+    Kconfig,
     Layout,
     LayoutName,
     ObjectFile,
@@ -42,14 +44,17 @@ def command(
     prefetch: Prefetch = 0,
     poc_fixed: PocFixed = False,
     backend: Backend = BackendName.llvm,
+    btf: BtfFile = "",
+    kconfig: Kconfig = "",
     opcodes: Annotated[bool, typer.Option("--opcodes", help="Show the bytes too.")] = False,
 ) -> None:
     """Show a program as loaded, rewritten, batched, as LLVM IR or as machine code."""
     from xdpbatch import dump, elf, rewrite
     from xdpbatch.rewrite.form import Form
     from xdpbatch.runtime import the_program
+    from xdpbatch.target import Target
 
-    program = the_program(elf.load(prog), prog_name, section)
+    program = the_program(elf.load(prog, target=Target(btf, kconfig)), prog_name, section)
     form = Form(rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed)
     for line in dump.lines(program, stage.value, form, backend.value, opcodes):
         print(line)

@@ -120,6 +120,7 @@ def command(
     """Run a program over packets, batched, as native code. Root only for live interfaces."""
     from xdpbatch import map_file, rewrite
     from xdpbatch.context import Clock, Context, metadata
+    from xdpbatch.errors import XdpBatchError
     from xdpbatch.job import Job, measure_baseline, no_source, run
     from xdpbatch.report import report
     from xdpbatch.rewrite.form import Form
@@ -140,7 +141,12 @@ def command(
         targets=targets,
         count=count,
         context=Context(
-            ifindex, rx_queue, egress_ifindex, metadata(meta), Clock.parse(clock), seed
+            ifindex,
+            rx_queue,
+            egress_ifindex,
+            metadata(meta),
+            Clock.parse(clock, not interface),
+            seed,
         ),
         trampoline=Form(
             rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed
@@ -151,6 +157,12 @@ def command(
         dump=dump_maps is not None,
     )
     if interface:
+        if ifindex != 1 or rx_queue or egress_ifindex or meta:
+            raise XdpBatchError.of(
+                "usage",
+                "a live interface has its own ctx fields, and no --meta",
+                suggestion="leave out --ifindex, --rx-queue, --egress-ifindex and --meta",
+            )
         from xdpbatch.live import Setup
         from xdpbatch.live_run import LiveJob, parse_queues
         from xdpbatch.live_run import run as run_live

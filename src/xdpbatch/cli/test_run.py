@@ -12,11 +12,21 @@ import typer
 from xdpbatch.cli.options import (
     Backend,
     BackendName,
+    BtfFile,
+    ClockOption,
+    DumpMaps,
+    EgressIfindex,
+    Ifindex,
     Json,
+    Kconfig,
+    MapFiles,
+    Meta,
     ObjectFile,
     Pretty,
     ProgName,
+    RxQueue,
     Section,
+    Seed,
 )
 
 
@@ -32,20 +42,40 @@ def command(
     prog_name: ProgName = None,
     section: Section = None,
     backend: Backend = BackendName.llvm,
+    map: MapFiles = None,
+    dump_maps: DumpMaps = None,
+    btf: BtfFile = "",
+    kconfig: Kconfig = "",
+    ifindex: Ifindex = 1,
+    rx_queue: RxQueue = 0,
+    egress_ifindex: EgressIfindex = 0,
+    meta: Meta = "",
+    clock: ClockOption = "real",
+    seed: Seed = 0,
     as_json: Json = False,
     pretty: Pretty = False,
 ) -> None:
     """Run a program on one packet: retval, and the average duration in ns."""
-    from xdpbatch import api
+    from xdpbatch import api, map_file
+    from xdpbatch.context import Clock, Context, metadata
+    from xdpbatch.data import chance
     from xdpbatch.errors import XdpBatchError
 
     try:
         data = sys.stdin.buffer.read() if data_in == "-" else Path(data_in).read_bytes()
     except OSError as error:
         raise XdpBatchError.of("unreadable", f"{data_in}: {error.strerror}") from None
-    program = api.load(prog).program(prog_name, section)
-    runnable = program.compile(batch_size=1, backend=backend.value)
+    context = Context(
+        ifindex, rx_queue, egress_ifindex, metadata(meta), Clock.parse(clock, has_times=False), seed
+    )
+    with chance.seeded(seed):
+        collection = api.load(prog, btf=btf, kconfig=kconfig)
+    program = collection.program(prog_name, section)
+    runnable = program.compile(batch_size=1, backend=backend.value, context=context)
+    map_file.fill_all(runnable.maps, map_file.assignments(map or ()), str(prog))
     outcome = runnable.test_run(data, repeat)
+    if dump_maps is not None:
+        map_file.write(map_file.dump_all(runnable.maps, collection.object.btf), dump_maps)
     if data_out is not None:
         try:
             if data_out == "-":
@@ -58,7 +88,7 @@ def command(
         answer = {"retval": outcome.verdict, "duration": round(outcome.duration_ns)}
         print(json.dumps(answer, indent=2 if pretty else None))
         return
-    where = sys.stderr if data_out == "-" else sys.stdout
+    where = sys.stderr if "-" in (data_out, dump_maps) else sys.stdout
     print(
         f"Return value: {outcome.verdict}, duration (average): {outcome.duration_ns:.0f}ns",
         file=where,
