@@ -249,10 +249,14 @@ def _field(status: Path, name: str) -> list[str]:
     return line.split()[1:]
 
 
-@pytest.mark.parametrize("size", [64, 4096])
-def test_ring_sizes(wire: Wire, size: int) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [["--ring-size", "64"], ["--ring-size", "4096"], ["--spin"], ["--busy-poll"], ["--pin"]],
+    ids=" ".join,
+)
+def test_options_that_change_no_packet(wire: Wire, options: list[str]) -> None:
     back = wire.a.packet_socket("v0", ETH_P_ALL)
-    with running(wire, "tx.o", "-j", "-I", "0", "--ring-size", str(size)) as process:
+    with running(wire, "tx.o", "-j", "-I", "0", *options) as process:
         send(wire.a.packet_socket("v0"), [frame(i, 0) for i in range(640)], burst=32)
         assert len(receive(back, 640)) == 640
         (summary,) = objects(finish(process)[0])

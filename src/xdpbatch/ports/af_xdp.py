@@ -153,8 +153,8 @@ class Sizes:
 
     @property
     def frames(self) -> int:
-        """Frames that its rings can hold at the same time."""
-        return 2 * self.rx + self.tx
+        """Frames that can be out: in each ring, and in buffers that the kernel is sending."""
+        return 2 * (self.rx + self.tx)
 
 
 class AfXdpPort:
