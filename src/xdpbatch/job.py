@@ -39,7 +39,8 @@ ROUNDS = 11  # of one by one against batched, in turns
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run. `read` and `synth` exclude each other; `single` is one by one, `retpoline` calls the
-    program through a retpoline thunk then. With `tell_source` the result says what the source took."""
+    program through a retpoline thunk then. `tell_source`: the result says what the source took.
+    """
 
     path: Path
     name: str | None = None
@@ -196,7 +197,7 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
             verdicts.update(action.name for action in known)
     except XdpBatchError as caught:
         error = caught
-    result = Result(verdicts.total(), size, verdicts, elapsed, source.skipped)
+    result = Result(verdicts.total(), size, verdicts, elapsed, skipped=source.skipped)
     maps = dumped(job, instance.object, views)
     return Done(job, program, result, error, False, fits_of(instance.object), maps)
 
