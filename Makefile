@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 TRAFFIC := udp,tcp,size=64-300,flows=10000,zipf=1.1,v6=0.1,count=1000000
 
-.PHONY: demo test lint bench size lock clean
+.PHONY: demo test lint bench results size lock clean
 
 $(BIN)/xdpbatch: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Every measurement: tables on stdout, JSON in build/bench. `make results` also writes them into docs/results.md, with
+# pictures. About five minutes; wants a quiet machine; as root also the kernel and AF_XDP, which are left out otherwise.
+bench: $(VENV)/.dev
+	$(BIN)/python -m xdpbatch.bench
+
+results: $(VENV)/.dev
+	$(BIN)/python -m xdpbatch.bench --document docs/results.md
 
 # The locks name versions and hashes only; uv writes them (make lock, with network).
 lock:

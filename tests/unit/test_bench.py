@@ -25,6 +25,7 @@ from xdpbatch.errors import XdpBatchError
 from xdpbatch.interp import Interpreter
 from xdpbatch.uapi import Action
 
+WAYS = [ways.batched(), ways.one_by_one(), ways.batched(7, "x86")]
 EVERY = {**FIVE, **EXAMPLES, **ACTIONS}
 
 
@@ -104,9 +105,7 @@ def test_enough_repeats() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize(
-    "way", [ways.batched(), ways.one_by_one(), ways.batched(7, "x86")], ids=str
-)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 def test_alone_does_what_the_interpreter_does(name: str, way: ways.Way) -> None:
     """The same verdicts for the packets that are measured, in the first run and in the last."""
     subject = EVERY[name]
@@ -141,7 +140,8 @@ def test_traffic_reaches_the_programs_depths() -> None:
         subject = EVERY[name]
         obj, program = subject.load()
         frames = Frames(subject.packets(256))
-        entry, _ = ways.batched().entry(subject.instance(obj), program)
+        instance = subject.instance(obj)
+        entry, _ = ways.batched().entry(instance, program)
         assert frames.verdicts(entry.address, 64).get(int(verdict), 0) > 200, name
 
 
@@ -150,7 +150,8 @@ def test_only_programs_that_need_it_have_their_packets_put_back() -> None:
         subject = EVERY[name]
         obj, program = subject.load()
         frames = Frames(subject.packets(16))
-        entry, _ = ways.batched().entry(subject.instance(obj), program)
+        instance = subject.instance(obj)
+        entry, _ = ways.batched().entry(instance, program)
         assert frames.must_restore(entry.address, 64) is needs, name
 
 

@@ -72,7 +72,7 @@ def fill_firewall(put: Put, packets: Sequence[bytes], entries: int) -> None:
         prefix = struct.pack("<I", others.choice((32, 40, 48, 48, 56, 64)))
         put("blocked_ipv6", prefix + b"\x20\x01" + others.randbytes(14), bytes(8))
     put("blocked_ipv4", struct.pack("<I", 16) + ipaddress.ip_address("10.7.0.0").packed, bytes(8))
-    for port in range(1, 1 + min(entries, 512)):
+    for port in range(1000, 1000 + min(entries, 512)):
         put("blocked_ports", struct.pack(">H", port) + b"\x06\0", bytes(8))
 
 
