@@ -47,14 +47,18 @@ RXQ_INFO = Layout(
         "stamp_mask": "u64",  # of which packet i has number (first + i) & mask,
         "first": "u64",  # `first` being the u32 at this address
         "batch": "u64",  # and i counted from the XdpBuff at this address
-        **{f"reserved{i}": "u64" for i in range(4)},
+        "stage": "u64",  # packets that a trampoline of adaptive staging stages at a time; 0: none
+        "host": "u64",  # address of host.layout.TABLES, what is known of the host; 0: nothing
+        **{f"scratch{i}": "u64" for i in range(3)},  # for keys that helpers put together
+        **{f"reserved{i}": "u64" for i in range(7)},
     },
-    128,
+    192,
 )
 RXQ_IFINDEX, RXQ_QUEUE_INDEX, RXQ_EGRESS_IFINDEX, RXQ_CPU = 0, 4, 8, 12
 RXQ_FRAME_SIZE, RXQ_TAIL_CALLS, RXQ_REDIRECT_COUNT, RXQ_HZ = 16, 20, 24, 28
 RXQ_REDIRECTS, RXQ_TRACE, RXQ_RANDOM, RXQ_CLOCK = 32, 40, 48, 56
 RXQ_STAMPS, RXQ_STAMP_MASK, RXQ_FIRST, RXQ_BATCH = 64, 72, 80, 88
+RXQ_STAGE, RXQ_HOST, RXQ_SCRATCH = 96, 104, 112
 
 REDIRECT = Layout(
     "Redirect",
