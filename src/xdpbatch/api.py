@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,9 @@ import numpy.typing as npt
 
 from xdpbatch import elf
 from xdpbatch.context import Context, Source
+from xdpbatch.data.trace import TraceRing
 from xdpbatch.errors import XdpBatchError
+from xdpbatch.events import Event, Events, prints
 from xdpbatch.map_view import MapView
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Layout
@@ -82,6 +85,11 @@ class Runnable:
         self.maps: Mapping[str, MapView] = instance.views(backend)
         self.entry = instance.entry(program, backend, form)
         self._bench = Bench(self.batch_size, context=context)
+        trace = TraceRing() if prints(instance.object) else None
+        if trace:
+            self._bench.rxq["trace"] = trace.address
+        self._rings = Events(instance.maps, [trace] if trace else [])
+        self._heard: deque[Event] = deque()
         signature = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
         self._call = signature(self.entry.address)
 
@@ -108,6 +116,7 @@ class Runnable:
                 self._bench.stamps["time"][: len(chunk)] = [time for _, time in stamped]
             self._call(self._bench.address, len(chunk))
             self._check()
+            self._heard.extend(self._rings.take())
             for i in range(len(chunk)):
                 outcome = self._bench.outcome(i)
                 actions.append(outcome.verdict)
@@ -128,6 +137,19 @@ class Runnable:
         self._check()
         outcome = self._bench.outcome(0)
         return TestRun(outcome.verdict, outcome.data[outcome.meta :], took / repeat)
+
+    def events(self) -> Iterator[Event]:
+        """What programs have written to ring buffers and perf event arrays and printed, since the
+        last call, in their order. `lost` counts what found no room.
+        """
+        self._heard.extend(self._rings.take())
+        while self._heard:
+            yield self._heard.popleft()
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Events that found no room, by map; printed lines as `trace`."""
+        return self._rings.lost
 
     @property
     def _by_capture(self) -> bool:

@@ -20,6 +20,7 @@ from xdpbatch.data import poll
 from xdpbatch.data.driver import Driver
 from xdpbatch.data.port import DEVICE
 from xdpbatch.data.umem import Umem
+from xdpbatch.events import Listener
 from xdpbatch.jit.native import compile_native
 from xdpbatch.pcap.write import CaptureWriter
 from xdpbatch.ports import RING_SIZE, Port, timed
@@ -116,17 +117,26 @@ class Session:
         single: bool = False,
         count: int | None = None,
         progress: Callable[[int], None] | None = None,
+        listener: Listener | None = None,
     ) -> Result:
         """Run the program at an address (`f(XdpBuff *, n)`; `f(XdpBuff *)` for `single`) over the
-        source's packets, at most `count`. `progress` is told the packets done after each slice.
+        source's packets, at most `count`. `progress` is told the packets done after each slice,
+        `listener` hears the events.
 
         SIGINT and the source's errors end it early: `result` has what was done.
         """
         done = 0
+        if listener and listener.trace:
+            self.driver.queue.rxq["trace"] = listener.trace.address
         with self._stopped_by_sigint(), self._timed():
             while (count is None or done < count) and not self.driver.queue.stopped:
-                n = self.driver.slice(program, None if count is None else count - done, single)
+                limits = [None if count is None else count - done]
+                limits.append(listener.budget if listener else None)
+                most = min((limit for limit in limits if limit is not None), default=None)
+                n = self.driver.slice(program, most, single)
                 done += n
+                if listener:
+                    listener.hear(n)
                 if n == 0 and not self._refill():
                     break
                 if progress:

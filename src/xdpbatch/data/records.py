@@ -1,19 +1,21 @@
 """A ring of records of any size, from many writers to one reader, in one block of memory.
 
 Analogous to struct bpf_ringbuf (kernel/bpf/ringbuf.c), with its record header: u32 length with the
-BUSY and DISCARD bits, u32 page offset. Positions count bytes and never wrap; a record starts at
-`position & mask` and is contiguous: one that passes the end goes on behind it, for which the block
-has room once more, instead of the kernel's double mapping.
+BUSY and DISCARD bits, u32 number. The kernel has a page offset there, of which a record has no need
+here; the number tells in which order the records of all rings were begun. Positions count bytes and
+never wrap; a record starts at `position & mask` and is contiguous: one that passes the end goes on
+behind it, for which the block has room once more, instead of the kernel's double mapping.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xdpbatch.data.layout import Layout, bytes_at
+from xdpbatch.data.layout import Layout, address_of, aligned, bytes_at
 from xdpbatch.data.lock import lock, unlock
 from xdpbatch.mem import (
     copy,
+    fetch_add64,
     load32,
     load64,
     load_acquire32,
@@ -36,16 +38,17 @@ RECORDS = Layout(
         "lost": "u64",  # records that found no room
         "lock": "u32",
         "pad_lock": "u32",
-        **{f"rest{i}": "u64" for i in range(3)},
+        "order": "u64",  # address of the u64 that counts the records of all rings
+        **{f"rest{i}": "u64" for i in range(2)},
     },
     128,
 )
-CONSUMER, PRODUCER, PENDING, SIZE, LOST, LOCK = 0, 64, 72, 80, 88, 96
+CONSUMER, PRODUCER, PENDING, SIZE, LOST, LOCK, ORDER = 0, 64, 72, 80, 88, 96, 104
 SIZEOF_RECORDS = 128
 HEADER = 8
 BUSY, DISCARD = 1 << 31, 1 << 30
 MAX_RECORD = 0xFFFFFFFF // 4
-FIRST_PAGE, PAGE = 3, 4096  # pages before the data of struct bpf_ringbuf
+_order = aligned(64)  # the counter of all rings of this process
 
 
 def records_size(size: int) -> int:
@@ -56,6 +59,7 @@ def records_size(size: int) -> int:
 def records_init(ring: int, size: int) -> None:
     """Initialise zeroed memory as an empty ring."""
     store64(ring + SIZE, size)
+    store64(ring + ORDER, address_of(_order))
 
 
 @native
@@ -92,7 +96,7 @@ def reserve(ring: int, size: int) -> int:
         return 0
     record = ring + SIZEOF_RECORDS + (producer & mask)
     store32(record, size | BUSY)
-    store32(record + 4, FIRST_PAGE + (producer & mask) // PAGE)
+    store32(record + 4, fetch_add64(load64(ring + ORDER), 1) & 0xFFFFFFFF)
     store_release64(ring + PRODUCER, end)
     unlock(ring + LOCK)
     return record + HEADER
@@ -121,6 +125,11 @@ def append(ring: int, data: int, size: int) -> int:
 
 def read(ring: int) -> Iterator[bytes]:
     """Take the records that are complete, oldest first, up to one that is still being written."""
+    return (sample for _, sample in read_numbered(ring))
+
+
+def read_numbered(ring: int) -> Iterator[tuple[int, bytes]]:
+    """The same, each with its number (32 bits, so that it starts again after 4 billion)."""
     data, mask = ring + SIZEOF_RECORDS, load64(ring + SIZE) - 1
     position = load64(ring + CONSUMER)
     while position < load_acquire64(ring + PRODUCER):
@@ -129,8 +138,18 @@ def read(ring: int) -> Iterator[bytes]:
         if length & BUSY:
             return
         size = length & ~DISCARD
-        sample = bytes_at(record + HEADER, size)
+        number, sample = load32(record + 4), bytes_at(record + HEADER, size)
         position += (size + HEADER + 7) & -8
         store_release64(ring + CONSUMER, position)
         if not length & DISCARD:
-            yield sample
+            yield number, sample
+
+
+def used(ring: int) -> int:
+    """Bytes that wait for the reader."""
+    return load_acquire64(ring + PRODUCER) - load64(ring + CONSUMER)
+
+
+def begun() -> int:
+    """How many records were begun so far in this process, 32 bits."""
+    return load64(address_of(_order)) & 0xFFFFFFFF

@@ -14,16 +14,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib
-import itertools
 import os
 import pkgutil
 from abc import ABC
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, count
 from weakref import WeakValueDictionary
 
 from xdpbatch.data.layout import Layout, address_of, aligned, allocate, bytes_at
+from xdpbatch.data.records import read
 from xdpbatch.errors import Diagnostic, MapError, UnsupportedError
 from xdpbatch.mem import load32, signed, store32, store64
 from xdpbatch.native import Native
@@ -69,7 +70,7 @@ INT_MAX = (1 << 31) - 1
 ENOTSUPP = 524  # include/linux/errno.h; not an errno of user space
 ACCESS_FLAGS = BPF_F_RDONLY | BPF_F_WRONLY | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG
 
-_ids = itertools.count(1)
+_ids = count(1)
 
 
 class MapType(ABC):
@@ -95,6 +96,9 @@ class MapType(ABC):
     without keys.
     `target(buff, map, index, …)` is the first half of bpf_tail_call, of PROG_ARRAY: the address of
     the program's SINGLE entry, counted in Rxq.tail_calls, or 0 where the kernel would go on.
+    `quiet_lookup` is `lookup` without its side effects, and `prefetch(map, key, step, …)` asks for
+    the cache lines that it will touch, `prefetch_steps` times: step i may read only what step
+    i - 1 asked for. Both are for rewrite.stage, and change nothing.
     `read`, `write` and `remove` are what bpf(2) does from user space; they default to the
     program's own operations, `read` to `user_lookup` where that differs.
     """
@@ -114,6 +118,9 @@ class MapType(ABC):
     peek: Native | None = None
     target: Native | None = None
     visit: Native | None = None
+    quiet_lookup: Native | None = None
+    prefetch: Native | None = None
+    prefetch_steps = 0
     per_cpu = False
 
     def check(self, spec: MapSpec) -> None:
@@ -152,9 +159,9 @@ class MapType(ABC):
         """BPF_MAP_DELETE_ELEM: 0 or -errno."""
         return m.call(self.delete, key=key)
 
-    def records(self, m: Map) -> Iterator[bytes]:
-        """Take what programs have written to user space; MapError if they cannot."""
-        raise m.error(ENOTSUPP, "reading records")
+    def rings(self, m: Map) -> list[int]:
+        """Addresses of the rings of records (data.records) that programs write to."""
+        return []
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -322,7 +329,10 @@ class Map(MutableMapping[bytes, bytes]):
 
     def records(self) -> Iterator[bytes]:
         """Take the records that programs have written so far: of a ring buffer or perf array."""
-        return self.kind.records(self)
+        rings = self.kind.rings(self)
+        if not rings:
+            raise self.error(ENOTSUPP, "reading records")
+        return chain.from_iterable(map(read, rings))
 
     def hold(self, key: bytes, inner: Map) -> None:
         """Keep an inner map alive. One that it replaces lives until `reclaim`, for a program that

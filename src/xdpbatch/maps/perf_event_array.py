@@ -8,9 +8,8 @@ for a CPU. `Map.records()` reads them; a record has no padding.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
-from xdpbatch.data.records import read, records_init, records_size
+from xdpbatch.data.records import records_init, records_size
 from xdpbatch.maps import ACCESS_FLAGS, CPUS, ENOTSUPP, SIZEOF_HEADER, Map, MapType
 from xdpbatch.maps.array import next_key
 from xdpbatch.maps.prog_array import check_fd_array
@@ -55,9 +54,9 @@ class PerfEventArray(MapType):
     def write(self, m: Map, key: int, value: bytes, flags: int) -> int:
         return -ENOTSUPP
 
-    def records(self, m: Map) -> Iterator[bytes]:
-        for cpu in range(min(m.spec.max_entries, CPUS)):
-            yield from read(m.address + SIZEOF_HEADER + cpu * STRIDE)
+    def rings(self, m: Map) -> list[int]:
+        cpus = range(min(m.spec.max_entries, CPUS))
+        return [m.address + SIZEOF_HEADER + cpu * STRIDE for cpu in cpus]
 
 
 TYPE = PerfEventArray()

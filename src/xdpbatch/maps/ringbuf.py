@@ -7,9 +7,8 @@ max_entries bytes. `Map.records()` reads it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
-from xdpbatch.data.records import read, records_init, records_size
+from xdpbatch.data.records import records_init, records_size
 from xdpbatch.maps import SIZEOF_HEADER, Map, MapType, check_flags, refuse
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import BPF_F_NUMA_NODE, MapNumber
@@ -37,8 +36,8 @@ class Ringbuf(MapType):
     def init(self, address: int, spec: MapSpec) -> None:
         records_init(address + SIZEOF_HEADER, spec.max_entries)
 
-    def records(self, m: Map) -> Iterator[bytes]:
-        return read(m.address + SIZEOF_HEADER)
+    def rings(self, m: Map) -> list[int]:
+        return [m.address + SIZEOF_HEADER]
 
 
 TYPE = Ringbuf()
