@@ -59,6 +59,7 @@ class Job:
     tell_source: bool = False
     target: Target = field(default_factory=Target)
     fills: Sequence[tuple[str, str]] = ()  # map ("": several) and file of contents before
+    verify: str = "strict"  # or "kernel": the running kernel must accept it too
     dump: bool = False  # keep the contents of all maps after it
 
     @property
@@ -93,7 +94,7 @@ def run(job: Job, progress: bool = False) -> Done:
     obj = elf.load(job.path, target=job.target)
     program = the_program(obj, job.name, job.section)
     with chance.seeded(job.context.seed):
-        instance = Instance(obj)
+        instance = Instance(obj, kernel=job.verify == "kernel")
     if job.form.layout is Layout.POC and not job.form.fixed:
         return _run_slides(job, instance, program)
     entry = instance.entry(program, job.backend, job.form)

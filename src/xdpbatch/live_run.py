@@ -79,7 +79,7 @@ class Loaded:
         job = self._job
         obj = elf.load(job.path, target=job.target)
         program = the_program(obj, job.name, job.section)
-        instance = Instance(obj)
+        instance = Instance(obj, kernel=job.verify == "kernel")
         for name, old in before.maps.items() if before else ():
             spec = obj.maps.get(name)
             if spec == old.spec and spec.contents is None and spec.type not in _REFERRING:

@@ -31,6 +31,7 @@ def as_object(done: Done) -> dict[str, Any]:
         "batch_size": done.job.in_force,
         "mode": mode(done.job),
         "retpoline": done.job.retpoline,
+        "verify": done.job.verify,
         "fits": dict(done.fits),
         "clock": str(done.job.context.clock),
         "seed": done.job.context.seed or None,
@@ -57,6 +58,7 @@ def table(done: Done) -> list[str]:
         f"{done.program.name} (section {done.program.section}) of {job.path}: "
         f"backend {job.backend}, layout {job.form}, batch {job.in_force}, {mode(job)}"
         + (", retpoline" if job.retpoline else "")
+        + (", accepted by the kernel too" if job.verify == "kernel" else "")
         + _repeatable(job),
         *(f"{what}: {origin}" for what, origin in done.fits.items()),
         f"{'action':<14} {'packets':>14} {'share':>8}",

@@ -112,10 +112,14 @@ class Instance:
 
     `maps` has every map of the object whose type this runtime has; a program that uses another is
     refused by name when it is compiled. `stages` of programs that are known already save time.
+    With `kernel`, the running kernel's verifier must accept each program too.
     """
 
-    def __init__(self, obj: Object, stages: dict[str, Stages] | None = None) -> None:
+    def __init__(
+        self, obj: Object, stages: dict[str, Stages] | None = None, *, kernel: bool = False
+    ) -> None:
         self.object = obj
+        self._kernel = kernel
         known = map_types()
         self.maps = {n: Map(spec) for n, spec in obj.maps.items() if spec.type in known}
         self._stages: dict[str, Stages] = {} if stages is None else stages
@@ -141,8 +145,12 @@ class Instance:
         return {n: MapView(one, self.object.btf, number) for n, one in self.maps.items()}
 
     def stages(self, program: Program) -> Stages:
-        """The program verified and rewritten, once."""
+        """The program verified and rewritten, once. Raises VerifierError, UnsupportedError."""
         if program.name not in self._stages:
+            if self._kernel:
+                from xdpbatch.sys.kernel import KernelObject
+
+                KernelObject(self.object).program(program.name)
             self._stages[program.name] = Stages.of(program)
         return self._stages[program.name]
 

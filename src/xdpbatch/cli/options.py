@@ -81,6 +81,29 @@ class ResultsName(StrEnum):
     array = "array"
 
 
+class FormatName(StrEnum):
+    """How findings are said."""
+
+    full = "full"
+    concise = "concise"
+    json = "json"
+    github = "github"
+    sarif = "sarif"
+
+
+class VerifyName(StrEnum):
+    """Who must find a program safe before it runs."""
+
+    strict = "strict"
+    kernel = "kernel"
+
+
+OutputFormat = Annotated[
+    FormatName, typer.Option("--output-format", help="full goes to stderr, all others to stdout.")
+]
+Verify = Annotated[
+    VerifyName, typer.Option("--verify", help="strict; kernel: the running one too (root).")
+]
 Layout = Annotated[
     LayoutName, typer.Option("--layout", help="batch, or poc: exactly the slides' form.")
 ]

@@ -46,6 +46,8 @@ from xdpbatch.cli.options import (
     Section,
     Seed,
     Synth,
+    Verify,
+    VerifyName,
     Write,
 )
 
@@ -102,6 +104,7 @@ def command(
         str | None,
         typer.Option("--user", metavar="NAME", help="Live: become that user once set up."),
     ] = None,
+    verify: Verify = VerifyName.strict,
     map: MapFiles = None,
     dump_maps: DumpMaps = None,
     btf: BtfFile = "",
@@ -155,6 +158,7 @@ def command(
         target=Target(btf, kconfig),
         fills=map_file.assignments(map or ()),
         dump=dump_maps is not None,
+        verify=verify.value,
     )
     if interface:
         if ifindex != 1 or rx_queue or egress_ifindex or meta:

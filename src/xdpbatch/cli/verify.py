@@ -5,11 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xdpbatch.cli.options import BtfFile, Json, Kconfig, Pretty, ProgName, Quiet, Section
+from xdpbatch.cli.options import (
+    BtfFile,
+    FormatName,
+    Json,
+    Kconfig,
+    OutputFormat,
+    Pretty,
+    ProgName,
+    Quiet,
+    Section,
+    VerifyName,
+)
+
+if TYPE_CHECKING:
+    from xdpbatch.findings import Finding
+    from xdpbatch.program import Object, Program
+    from xdpbatch.target import Target
 
 
 def command(
@@ -18,48 +34,76 @@ def command(
     section: Section = None,
     btf: BtfFile = "",
     kconfig: Kconfig = "",
+    verify: Annotated[
+        VerifyName, typer.Option("--verify", help="kernel: ask the running one instead (root).")
+    ] = VerifyName.strict,
+    output_format: OutputFormat = FormatName.full,
     as_json: Json = False,
     pretty: Pretty = False,
     quiet: Quiet = False,
 ) -> None:
     """Prove every XDP program safe. Exit 0 accepted, 1 refused, 2 unreadable."""
-    from xdpbatch import elf
-    from xdpbatch.errors import VerifierError, XdpBatchError
-    from xdpbatch.runtime import select
+    from xdpbatch.findings import FORMATS, as_object
     from xdpbatch.target import Target
+
+    target = Target(btf, kconfig)
+    status = 0
+    findings: list[Finding] = []
+    for path in objects:
+        found, worst = _object(path, target, prog_name, section, verify)
+        status = max(status, worst)
+        findings += found
+    if as_json or pretty:
+        print(json.dumps(as_object(findings), indent=2 if pretty else None))
+        raise SystemExit(status)
+    text = FORMATS[output_format](findings)
+    if output_format is FormatName.full:
+        for finding in findings:
+            for one in finding.diagnostics:
+                print(one, file=sys.stderr)
+        text = "" if quiet else text
+    if text:
+        print(text)
+    raise SystemExit(status)
+
+
+def _object(
+    path: Path, target: Target, name: str | None, section: str | None, how: VerifyName
+) -> tuple[list[Finding], int]:
+    """The findings of one object's programs, and the exit status that they are worth."""
+    from xdpbatch import elf
+    from xdpbatch.errors import XdpBatchError
+    from xdpbatch.findings import Finding
+    from xdpbatch.runtime import select
+
+    found: list[Finding] = []
+    status = 0
+    try:
+        obj = elf.load(path, target=target)
+        programs = select(obj, name, section)
+    except XdpBatchError as error:
+        return [Finding(str(path), diagnostics=error.diagnostics)], 2
+    for program in programs:
+        try:
+            said, numbers = _accepted(obj, program, how)
+            one = Finding(str(path), program.name, program.section, (), said, numbers)
+        except XdpBatchError as error:
+            one = Finding(str(path), program.name, program.section, error.diagnostics)
+            status = max(status, error.status)
+        found.append(one)
+    return found, status
+
+
+def _accepted(
+    obj: Object, program: Program, how: VerifyName
+) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """What is said of a program that is accepted. Raises VerifierError, UnsupportedError."""
+    if how is VerifyName.kernel:
+        from xdpbatch.sys.kernel import KernelObject
+
+        KernelObject(obj).program(program.name)
+        return "accepted by the kernel", ()
     from xdpbatch.verify.verdict import verdict
 
-    status, target = 0, Target(btf, kconfig)
-    results: list[dict[str, object]] = []
-    for path in objects:
-        try:
-            programs = select(elf.load(path, target=target), prog_name, section)
-        except XdpBatchError as error:
-            print(error, file=sys.stderr)
-            status = 2
-            results.append({"object": str(path), "accepted": False, "error": str(error)})
-            continue
-        for program in programs:
-            result: dict[str, object] = {"object": str(path), "program": program.name}
-            result["section"] = program.section
-            try:
-                verified = verdict(program)
-            except VerifierError as error:
-                print(error, file=sys.stderr)
-                status = max(status, 1)
-                results.append({**result, "accepted": False, "error": str(error)})
-                continue
-            results.append({**result, "accepted": True, "processed": verified.processed})
-    if as_json or pretty:
-        report = {"schema": 1, "programs": results}
-        print(json.dumps(report, indent=2 if pretty else None))
-    elif not quiet:
-        for result in results:
-            name = result.get("program", "-")
-            said = (
-                f"accepted, {result['processed']} instructions walked"
-                if result["accepted"]
-                else "refused"
-            )
-            print(f"{result['object']}: {name}: {said}")
-    raise SystemExit(status)
+    walked = verdict(program).processed
+    return f"accepted, {walked} instructions walked", (("processed", walked),)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from xdpbatch.btf import Kind
 from xdpbatch.data import buff as xdp
 from xdpbatch.data.layout import bytes_at
-from xdpbatch.errors import Diagnostic, UnsupportedError, VerifierError
+from xdpbatch.errors import UnsupportedError, VerifierError
 from xdpbatch.isa import (
     CALL,
     JA,
@@ -34,6 +34,7 @@ from xdpbatch.isa import (
 from xdpbatch.mem import load32, load64, store64
 from xdpbatch.program import Attach, MapSpec, Object, Program
 from xdpbatch.sys import bpf
+from xdpbatch.sys.log import refusal
 from xdpbatch.target import Target
 from xdpbatch.uapi import MapNumber
 
@@ -216,7 +217,7 @@ class KernelObject:
     def program(self, name: str) -> KernelProgram:
         """The program, loaded, and with it what its prog arrays hold from the start.
 
-        Raises VerifierError with the end of the kernel's log if it is refused.
+        Raises VerifierError with what the kernel's log says if it is refused.
         """
         if name not in self._loaded:
             program = self.obj.programs[name]
@@ -252,7 +253,8 @@ class KernelProgram:
         except bpf.BpfError as error:
             if error.errno in FORBIDDEN:
                 raise _unsupported(error) from error
-            raise _refused(program, error) from error
+            reason = error.diagnostics[0].reason
+            raise VerifierError(refusal(program, error.log, reason)) from error
 
     def run(self, data: bytes, meta: int = 0, ifindex: int = 0, queue: int = 0) -> Result:
         """Run one packet; its first `meta` bytes are metadata. `ifindex` 0 is the loopback.
@@ -309,20 +311,6 @@ def _kfunc(insn: Insn) -> Insn:
     types = Target().types
     found = types.named(insn.ref or "", Kind.FUNC) if types else []
     return replace(insn, imm=found[0].id, ref=None) if found else Insn(CALL, imm=POISON_KFUNC)
-
-
-def _refused(program: Program, error: bpf.BpfError) -> VerifierError:
-    """The kernel's verifier said no; its log's last lines say why."""
-    lines = error.log.strip().splitlines()
-    return VerifierError(
-        Diagnostic(
-            "kernel-verifier",
-            f"the kernel refused program {program.name}",
-            where=f"program {program.name} (section {program.section})",
-            reason=error.diagnostics[0].reason,
-            notes=tuple(lines[-8:]),
-        )
-    )
 
 
 def _unsupported(error: bpf.BpfError) -> UnsupportedError:
