@@ -1,7 +1,7 @@
 """All measurements in one go, and docs/results.md with its tables and pictures made anew.
 
 Analogous to the Makefile target of a paper. Each experiment has a name; its table stands in the
-document between `<!-- NAME -->` and `<!-- /NAME -->`, its picture in img/NAME.svg beside it, its
+document between `<!-- NAME -->` and `<!-- /NAME -->`, its picture in img/NAME.png beside it, its
 JSON in a directory of its own.
 """
 
@@ -13,7 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from xdpbatch.bench import afxdp, boost, costs, designs, machine, prefetch, report, sort, sweep
+from xdpbatch.bench import (
+    afxdp,
+    boost,
+    costs,
+    designs,
+    machine,
+    prefetch,
+    report,
+    sort,
+    sweep,
+    targets,
+)
 from xdpbatch.bench.method import ROUNDS, Grid, measure
 from xdpbatch.bench.subject import EXAMPLES, FIVE
 from xdpbatch.errors import XdpBatchError
@@ -44,16 +55,21 @@ def run(names: list[str], output: Path, document: Path | None, rounds: int = ROU
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     output.mkdir(parents=True, exist_ok=True)
+    found: dict[str, report.Answer] = {}
     for name in names:
         try:
             answer = measured(name, min(rounds, SLOW.get(name, rounds)))
         except XdpBatchError as error:
             print(f"{name}: not measured\n{error}\n", file=sys.stderr)
             continue
+        found[name] = answer
         (output / f"{name}.json").write_text(json.dumps(answer, indent=1) + "\n")
         print(report.text(answer), end="\n\n", flush=True)
         if document is not None:
             write(name, answer, document)
+    if document is not None and {"five", "boost"} <= found.keys():
+        table = targets.markdown(found["five"], found["boost"])
+        document.write_text(replaced(document.read_text(), "targets", table))
 
 
 def measured(name: str, rounds: int) -> report.Answer:
@@ -66,10 +82,10 @@ def write(name: str, answer: report.Answer, document: Path) -> None:
     """Put table and picture of an experiment into the document. Raises XdpBatchError."""
     from xdpbatch.bench.plot import plot
 
-    picture = document.parent / "img" / f"{name}.svg"
+    picture = document.parent / "img" / f"{name}.png"
     picture.parent.mkdir(exist_ok=True)
     plot(answer, picture)
-    table = f"{report.markdown(answer)}\n\n![{answer['title']}](img/{name}.svg)"
+    table = f"{report.markdown(answer)}\n\n![{answer['title']}](img/{name}.png)"
     document.write_text(replaced(document.read_text(), name, table))
 
 

@@ -1,6 +1,6 @@
 """A measurement as a picture: bars for things by name, lines where the rows are numbers.
 
-Analogous to the plots of perf's and DPDK's reports. Error bars run from the least to the greatest;
+Analogous to the plots of perf's and DPDK's reports. Error bars are what 8 of 10 rounds lie within;
 hatching and markers tell the columns apart in black and white. Needs matplotlib (extra `plot`).
 """
 
@@ -32,6 +32,7 @@ def plot(answer: Answer, path: Path) -> None:
             "no-matplotlib", "plots need matplotlib", suggestion="pip install 'xdpbatch[plot]'"
         ) from None
     matplotlib.rcParams["svg.hashsalt"] = "xdpbatch"  # the same figures, the same file
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text as text
     canvas = Canvas(figsize=(9, 5), layout="constrained")
     axes = canvas.add_subplot()
     found = cells(answer)
@@ -40,7 +41,7 @@ def plot(answer: Answer, path: Path) -> None:
     draw(axes, found, names, columns(list(found)))
     axes.set_title(answer["title"])
     axes.set_xlabel(answer["axis"])
-    axes.set_ylabel("ns per packet (CPU time; median, least to greatest)")
+    axes.set_ylabel("ns per packet (CPU time; median, 8 of 10 rounds)")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", linewidth=0.3)
     axes.legend(fontsize="small")
@@ -98,5 +99,4 @@ def _lines(axes: Any, found: Cells, names: Sequence[str], across: Sequence[str])
 
 
 def _errors(cpu: Sequence[Mapping[str, float]]) -> list[list[float]]:
-    """Down to the 10th, up to the 90th percentile would hide what the table shows: all of it."""
-    return [[c["median"] - c["min"] for c in cpu], [c["max"] - c["median"] for c in cpu]]
+    return [[c["median"] - c["p10"] for c in cpu], [c["p90"] - c["median"] for c in cpu]]
