@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 TRAFFIC := udp,tcp,size=64-300,flows=10000,zipf=1.1,v6=0.1,count=1000000
 
-.PHONY: demo test lint bench results size lock clean
+.PHONY: demo test lint bench results docs size lock clean
 
 $(BIN)/xdpbatch: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ bench: $(VENV)/.dev
 
 results: $(VENV)/.dev
 	$(BIN)/python -m xdpbatch.bench --document docs/results.md
+
+# What programs may use, from the registries; a test says when it is out of date.
+docs: $(BIN)/xdpbatch
+	$(BIN)/python -m xdpbatch.compatibility > docs/compatibility.md
 
 # The locks name versions and hashes only; uv writes them (make lock, with network).
 lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from xdpbatch.bench.method import Figure, Sample, boost
 from xdpbatch.context import Context, Source, hz_for
 from xdpbatch.data import chance
 from xdpbatch.errors import UnsupportedError, XdpBatchError
+from xdpbatch.events import Listener, Sink
 from xdpbatch.jit import operations
 from xdpbatch.jit.retpoline import retpoline
 from xdpbatch.map_view import MapView
@@ -61,6 +62,7 @@ class Job:
     fills: Sequence[tuple[str, str]] = ()  # map ("": several) and file of contents before
     verify: str = "strict"  # or "kernel": the running kernel must accept it too
     dump: bool = False  # keep the contents of all maps after it
+    events: str = ""  # where they are written: see events.Sink
 
     @property
     def form(self) -> Form:
@@ -86,6 +88,7 @@ class Done:
     interrupted: bool = False
     fits: Mapping[str, str] = field(default_factory=dict)  # what the object was fitted to
     maps: Mapping[str, Any] | None = None  # contents afterwards, if they are wanted
+    events: Mapping[str, Any] = field(default_factory=dict)  # how many were written and lost
 
 
 def run(job: Job, progress: bool = False) -> Done:
@@ -108,9 +111,18 @@ def run(job: Job, progress: bool = False) -> Done:
             writer = CaptureWriter(job.write, max(job.batch_size, job.in_force))
         session = _session(job, obj, writer)
         stack.callback(session.source.close)
+        sink = Sink(job.events)
+        stack.callback(sink.close)
+        listener = Listener(obj, instance.maps, sink, job.in_force)
         tell = stack.enter_context(_bar(job.count)) if progress else None
         try:
-            session.run(thunk.address, single=_single(job), count=job.count, progress=tell)
+            session.run(
+                thunk.address,
+                single=_single(job),
+                count=job.count,
+                progress=tell,
+                listener=listener,
+            )
         except XdpBatchError as caught:
             error = caught
         if writer:
@@ -122,7 +134,16 @@ def run(job: Job, progress: bool = False) -> Done:
         if check:
             check()
         maps = dumped(job, obj, views)
-        return Done(job, program, session.result(), error, session.stopped, fits_of(obj), maps)
+        return Done(
+            job,
+            program,
+            session.result(),
+            error,
+            session.stopped,
+            fits_of(obj),
+            maps,
+            listener.summary(),
+        )
 
 
 def _require_ours(job: Job) -> None:
@@ -144,10 +165,10 @@ def fits_of(obj: Object) -> Mapping[str, str]:
 
 def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
     """The maps, after what is to be in them was entered."""
-    if job.backend == "kernel" and (job.fills or job.dump):
+    if job.backend == "kernel" and (job.fills or job.dump or job.events not in ("", "trace")):
         raise UnsupportedError.of(
             "maps-of-the-kernel",
-            "the kernel's backend has maps of its own, which are not filled or dumped here",
+            "the kernel's backend has maps of its own, which are not filled or read here",
             suggestion="use --backend llvm, x86 or interp",
         )
     if job.fills or job.dump:
@@ -198,6 +219,8 @@ def _run_slides(job: Job, instance: Instance, program: Program) -> Done:
             verdicts.update(action.name for action in known)
     except XdpBatchError as caught:
         error = caught
+    with closing(Sink(job.events)) as sink:
+        sink.write(list(runnable.events()))
     result = Result(verdicts.total(), size, verdicts, elapsed, skipped=source.skipped)
     maps = dumped(job, instance.object, views)
     return Done(job, program, result, error, False, fits_of(instance.object), maps)

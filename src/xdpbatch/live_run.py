@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from xdpbatch import elf, live_report
 from xdpbatch.btf import Btf
 from xdpbatch.control import Control
 from xdpbatch.errors import UnsupportedError, XdpBatchError
+from xdpbatch.events import Events, Sink
 from xdpbatch.job import Job, dumped, filled
 from xdpbatch.live import Counts, Live, Setup
 from xdpbatch.program import Program
@@ -147,7 +149,7 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
     """
     Socket().close()  # who may not open one is told so before a program is compiled
     loaded = Loaded(job.job)
-    with Signals() as signals:
+    with Signals() as signals, closing(Sink(job.job.events)) as sink:
         live = Live(job.setup, loaded.entry.address, loaded.instance)
         try:
             if job.user:
@@ -156,9 +158,10 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
             began = time.monotonic()
             live.start()
             with Control(live, loaded):
-                watch(job, live, loaded, signals, began)
+                watch(job, live, loaded, signals, sink, began)
         finally:
             counts = live.stop()
+        hear(live, loaded, sink)
     finish(job, loaded.program, counts, time.monotonic() - began)
     if isinstance(live.failure, OSError):
         raise vanished(live.failure)
@@ -167,7 +170,9 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
     return loaded.dumped()
 
 
-def watch(job: LiveJob, live: Live, loaded: Loaded, signals: Signals, began: float) -> None:
+def watch(
+    job: LiveJob, live: Live, loaded: Loaded, signals: Signals, sink: Sink, began: float
+) -> None:
     """Show rates until it is time to end."""
     before, then = Counts(), began
     due = began + (job.interval or ENDLESS)
@@ -177,15 +182,19 @@ def watch(job: LiveJob, live: Live, loaded: Loaded, signals: Signals, began: flo
         if signals.reload:
             signals.reload = False
             reload(live, loaded)
-        print_traces(live)
+        hear(live, loaded, sink)
         if job.interval and (time.monotonic() >= due or signals.end):
             now, at = live.counts(), time.monotonic()
             rates(job, live, live_report.difference(now, before), at - then)
             before, then, due = now, at, max(due + job.interval, at)
 
 
-def print_traces(live: Live) -> None:
-    """What programs printed, as trace_pipe shows it."""
+def hear(live: Live, loaded: Loaded, sink: Sink) -> None:
+    """What programs printed, as trace_pipe shows it; their records too, if asked for."""
+    if sink.wants_records:
+        traces = [station.trace for station in live.stations()]
+        sink.write(Events(loaded.instance.maps, traces).take())
+        return
     for station in live.stations():
         for text in station.trace.lines():
             print(f"{station.interface.name}/{station.queue}: {text.rstrip()}", file=sys.stderr)

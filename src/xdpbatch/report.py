@@ -47,6 +47,7 @@ def as_object(done: Done) -> dict[str, Any]:
         "error": str(done.error) if done.error else None,
         "kernel": platform.release(),
         "machine": platform.machine(),
+        "events": dict(done.events),
         **({"maps": done.maps} if done.maps is not None else {}),
     }
 
@@ -72,6 +73,8 @@ def table(done: Done) -> list[str]:
             lines.append(f"sent to port {index:<2}{packets:>14,}          {size:,} bytes")
     lines += [f"error: {count:,} {name}" for name, count in result.errors.items()]
     lines += [f"skipped: {count:,} {reason}" for reason, count in result.skipped.items()]
+    lost = done.events.get("lost", {})
+    lines += [f"lost: {count:,} events of {name}" for name, count in lost.items()]
     seconds = result.elapsed_s or 1e-9
     lines.append(
         f"{result.packets:,} packets, {result.bytes:,} bytes in {result.elapsed_s:.3f} s: "

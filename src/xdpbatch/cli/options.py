@@ -156,6 +156,12 @@ Seed = Annotated[
     int,
     typer.Option("--seed", min=0, help="Of get_prandom_u32 and of hashes; 0: a new one each time."),
 ]
+EventsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--events", metavar="FILE|-|text", help="Records and printed lines: NDJSON, or as text."
+    ),
+]
 BtfFile = Annotated[
     str,
     typer.Option("--btf", metavar="FILE|own", help="Types for CO-RE; default the kernel's own."),

@@ -21,6 +21,7 @@ from xdpbatch.cli.options import (
     DumpMaps,
     Duration,
     EgressIfindex,
+    EventsFile,
     Extended,
     Ifindex,
     Interfaces,
@@ -107,6 +108,7 @@ def command(
     verify: Verify = VerifyName.strict,
     map: MapFiles = None,
     dump_maps: DumpMaps = None,
+    events: EventsFile = None,
     btf: BtfFile = "",
     kconfig: Kconfig = "",
     count: Count = None,
@@ -159,6 +161,7 @@ def command(
         fills=map_file.assignments(map or ()),
         dump=dump_maps is not None,
         verify=verify.value,
+        events=("" if quiet else "trace") if events is None else events,
     )
     if interface:
         if ifindex != 1 or rx_queue or egress_ifindex or meta:
@@ -196,7 +199,7 @@ def command(
     done = run(job, progress=not quiet and sys.stderr.isatty())
     if dump_maps is not None and done.maps is not None and not (dump_maps == "-" and as_json):
         map_file.write(done.maps, dump_maps)
-    out = sys.stderr if "-" in (write, dump_maps) and not as_json else sys.stdout
+    out = sys.stderr if "-" in (write, dump_maps, events) and not as_json else sys.stdout
     print(report(done, as_json=as_json or pretty, pretty=pretty), file=out)
     if baseline:
         line = measure_baseline(job)

@@ -70,6 +70,7 @@ class Helper:
     gpl: bool = False
     fixed_size: int = 0
     releases: int | None = None  # index of the argument whose reference is given back
+    needs: str = ""  # what it needs besides the program, in words; see `xdpbatch features`
 
 
 @cache
