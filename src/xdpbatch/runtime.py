@@ -9,7 +9,7 @@ know who executes the program.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Protocol
@@ -189,6 +189,8 @@ class Instance:
         if backend in NATIVE:
             code = form.around(self.stages(program).xlated)
             compiled = compile_by(backend, code, self.addresses)
+            # Whoever calls the code must find the maps that it was compiled with.
+            compiled = replace(compiled, owner=(compiled.owner, self.maps))
             return compiled if form.results is Results.BUFF else Collected(compiled)
         from xdpbatch.callback import PerPacket
 
