@@ -59,6 +59,7 @@ from xdpbatch.data.queue import (
     BATCH_SIZE,
     FIRST,
     FLUSH_EACH,
+    META,
     PORT,
     RXQ,
     STATS,
@@ -218,7 +219,7 @@ def poll_single(queue: int, prog: int, budget: int) -> int:
     umem = load64(queue + UMEM)
     buff = load64(queue + BATCH)
     buffs = load64(queue + UNSORTED)
-    flush_each = load32(queue + FLUSH_EACH)
+    flush_each, meta = load32(queue + FLUSH_EACH), load64(queue + META)
     get, mask, descs = load32(rx + CACHED_CONSUMER), load32(rx + MASK), load64(rx + DESCS)
     area, frame_mask = load64(umem + AREA), load64(umem + ADDRESS_MASK)
     shift = load64(umem + OFFSET_SHIFT)
@@ -227,7 +228,8 @@ def poll_single(queue: int, prog: int, budget: int) -> int:
     for i in range(n):
         desc = descs + ((get + i) & mask) * SIZEOF_DESC
         total += set_up(buff, desc, area, frame_mask, shift)
-        prepend(queue, 1)
+        if meta != 0:
+            prepend(queue, 1)
         store32(rxq + RXQ_REDIRECT_COUNT, 0)
         store32(rxq + RXQ_TAIL_CALLS, 0)
         store32(queue + FIRST, get + i)
