@@ -1,6 +1,7 @@
 """What each error code means, at length: the texts of explanations.md.
 
-Analogous to `rustc --explain`. A new code needs a heading there; a test compares them with the codes in the sources.
+Analogous to `rustc --explain`. A new code needs a heading there; a test compares them with the
+codes in the sources.
 """
 
 from __future__ import annotations

@@ -21,21 +21,37 @@ MAX_SIZE = 1 << 29  # BPF_MAX_VAR_SIZ
 SIZED = (Arg.MEM, Arg.MEM_OR_NULL, Arg.UNINIT_MEM)
 
 
-class Arguments:
-    """The arguments of one call while they are checked, and what the call is found to do.
+class Call:
+    """One call while its arguments are checked.
 
-    `writes` are (stack pointer, size, exactly so many bytes) that the helper writes.
+    `writes` are (stack pointer, size, exactly so many bytes) that the callee writes.
     """
 
-    def __init__(self, walk: Walk, state: State, helper: Helper, values: tuple[Value, ...]) -> None:
+    def __init__(self, walk: Walk, state: State, callee: str) -> None:
         self.walk = walk
         self.state = state
+        self.callee = callee
+        self.writes: list[tuple[Pointer, int, bool]] = []
+
+    def bad(self, number: int, value: Value, wanted: str) -> Refusal:
+        """The refusal of an argument that is not what is wanted."""
+        return Refusal(
+            "bad-argument",
+            f"argument {number} of {self.callee} must be {wanted}",
+            reg(number, value),
+        )
+
+
+class Arguments(Call):
+    """The arguments of a helper's call, and what it is found to do."""
+
+    def __init__(self, walk: Walk, state: State, helper: Helper, values: tuple[Value, ...]) -> None:
+        super().__init__(walk, state, f"bpf_{helper.name}")
         self.helper = helper
         self.values = values
         self.map: MapSpec | None = None
         self.inner: str | None = None
         self.allocated = 0
-        self.writes: list[tuple[Pointer, int, bool]] = []
 
 
 def check_argument(args: Arguments, number: int) -> None:
@@ -45,27 +61,19 @@ def check_argument(args: Arguments, number: int) -> None:
     if rule is None:
         raise Refusal(
             "unsupported",
-            f"bpf_{args.helper.name} takes a {kind.name.lower()}",
+            f"{args.callee} takes a {kind.name.lower()}",
             "this verifier does not know such arguments yet",
         )
     rule(args, number, args.values[number - 1])
 
 
-def _bad(args: Arguments, number: int, value: Value, wanted: str) -> Refusal:
-    return Refusal(
-        "bad-argument",
-        f"argument {number} of bpf_{args.helper.name} must be {wanted}",
-        reg(number, value),
-    )
-
-
 def _pointer(args: Arguments, number: int, value: Value, kind: Kind, wanted: str) -> Pointer:
     if not isinstance(value, Pointer) or value.kind != kind:
-        raise _bad(args, number, value, wanted)
+        raise args.bad(number, value, wanted)
     if value.null:
         raise Refusal(
             "null-deref",
-            f"argument {number} of bpf_{args.helper.name} may be null",
+            f"argument {number} of {args.callee} may be null",
             reg(number, value),
             f"compare r{number} with 0 before the call",
         )
@@ -79,7 +87,7 @@ def _anything(args: Arguments, number: int, value: Value) -> None:
 def _ctx(args: Arguments, number: int, value: Value) -> None:
     base = _pointer(args, number, value, Kind.CTX, "the ctx")
     if base.off or base.num.umax:
-        raise _bad(args, number, value, "the ctx itself, not moved")
+        raise args.bad(number, value, "the ctx itself, not moved")
 
 
 def _map(args: Arguments, number: int, value: Value) -> None:
@@ -117,27 +125,27 @@ def _sized(args: Arguments, number: int, value: Value) -> None:
 def _size(args: Arguments, number: int, value: Value) -> None:
     """CONST_SIZE: bounds of a size, and that the memory before it has so many bytes."""
     if not isinstance(value, Scalar):
-        raise _bad(args, number, value, "a size")
+        raise args.bad(number, value, "a size")
     kind, num = args.helper.args[number - 1], value.num
     before, memory_kind = args.values[number - 2], args.helper.args[number - 2]
     if num.smin < 0:
         raise Refusal(
             "bad-argument",
-            f"size of bpf_{args.helper.name} may be negative",
+            f"size of {args.callee} may be negative",
             reg(number, value),
             "make it unsigned or check size >= 0",
         )
     if num.umax >= MAX_SIZE:
         raise Refusal(
             "bad-argument",
-            f"size of bpf_{args.helper.name} is unbounded",
+            f"size of {args.callee} is unbounded",
             reg(number, value),
             "bound it: size &= 0xff, or if (size < N)",
         )
     if not num.umin and kind != Arg.CONST_SIZE_OR_ZERO:
         raise Refusal(
             "bad-argument",
-            f"size of bpf_{args.helper.name} may be 0",
+            f"size of {args.callee} may be 0",
             reg(number, value),
             "check size > 0",
         )
@@ -152,34 +160,34 @@ def _size(args: Arguments, number: int, value: Value) -> None:
 
 
 def memory(
-    args: Arguments, number: int, value: Value, size: int, write: bool = False, exact: bool = True
+    args: Call, number: int, value: Value, size: int, write: bool = False, exact: bool = True
 ) -> None:
-    """A helper reads or writes `size` bytes (at most, unless `exact`) through an argument."""
+    """A callee reads or writes `size` bytes (at most, unless `exact`) through an argument."""
     if not isinstance(value, Pointer):
-        raise _bad(args, number, value, "a pointer to memory")
+        raise args.bad(number, value, "a pointer to memory")
     if value.null:
         raise Refusal(
             "null-deref",
-            f"argument {number} of bpf_{args.helper.name} may be null",
+            f"argument {number} of {args.callee} may be null",
             reg(number, value),
             f"compare r{number} with 0 before the call",
         )
     if value.kind == Kind.STACK:
         stack.read_range(args.walk, args.state, value, 0)
         if write:
-            stack.extent(value, 0, size, "helper write")
+            stack.extent(value, 0, size, "write by the callee")
             args.writes.append((value, size, exact))
         else:
             stack.read_range(args.walk, args.state, value, size)
     elif value.kind in (Kind.PACKET, Kind.PACKET_META, Kind.MAP_VALUE, Kind.MEM, Kind.MAP_KEY):
         require.memory(number, value, 0, size, write)
     else:
-        raise _bad(args, number, value, f"readable memory, not {WORDS[value.kind]}")
+        raise args.bad(number, value, f"readable memory, not {WORDS[value.kind]}")
 
 
 def _alloc_size(args: Arguments, number: int, value: Value) -> None:
     if not isinstance(value, Scalar) or value.num.mask:
-        raise _bad(args, number, value, "a constant")
+        raise args.bad(number, value, "a constant")
     mark_precise(value)
     args.allocated = value.num.value & 0xFFFFFFFF
 
@@ -187,9 +195,9 @@ def _alloc_size(args: Arguments, number: int, value: Value) -> None:
 def _alloc_mem(args: Arguments, number: int, value: Value) -> None:
     base = _pointer(args, number, value, Kind.MEM, "a reserved record")
     if not base.ref or base.off or base.num.umax:
-        raise _bad(args, number, value, "the start of a reserved record")
+        raise args.bad(number, value, "the start of a reserved record")
     if all(ref[0] != base.ref for ref in args.state.refs):
-        raise _bad(args, number, value, "a record that was not given back yet")
+        raise args.bad(number, value, "a record that was not given back yet")
 
 
 def _string(args: Arguments, number: int, value: Value) -> None:
@@ -197,9 +205,9 @@ def _string(args: Arguments, number: int, value: Value) -> None:
     spec, at = base.map, base.constant_offset
     readonly = spec is not None and spec.frozen and spec.flags & BPF_F_RDONLY_PROG
     if spec is None or spec.contents is None or at is None or not readonly:
-        raise _bad(args, number, value, "a constant address in a read-only map")
+        raise args.bad(number, value, "a constant address in a read-only map")
     if not 0 <= at < spec.value_size or 0 not in spec.contents[at:]:
-        raise _bad(args, number, value, "a string with its NUL inside the map")
+        raise args.bad(number, value, "a string with its NUL inside the map")
 
 
 def _function(args: Arguments, number: int, value: Value) -> None:

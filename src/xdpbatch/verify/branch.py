@@ -193,6 +193,4 @@ def _set_null(state: State, pointer: Pointer) -> None:
 
 
 def _set_valid(state: State, pointer: Pointer) -> None:
-    valid = pointer.moved(pointer.off, pointer.num, 0, pointer.range)  # nothing is left to link
-    valid.null = False
-    state.replace(pointer, valid)
+    state.replace(pointer, pointer.valid())

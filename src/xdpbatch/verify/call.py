@@ -16,6 +16,7 @@ from xdpbatch.verify.callbacks import CALLBACKS, push_callback, return_from_call
 from xdpbatch.verify.cfg import TAIL_CALL
 from xdpbatch.verify.domain import UNKNOWN
 from xdpbatch.verify.explain import Refusal, reg
+from xdpbatch.verify.functions import call_global, check_result, is_global
 from xdpbatch.verify.require import reserved, uninitialised
 from xdpbatch.verify.state import (
     MAX_FRAMES,
@@ -46,7 +47,10 @@ def call(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int:
     if insn.src == BPF_CALL:
         reserved(insn, insn.dst, insn.off, insn.imm)
         assert insn.target is not None
-        return _function(state, frame, walk.subprog_of[insn.target], index, insn.target)
+        subprog = walk.subprog_of[insn.target]
+        if is_global(walk.program, subprog):
+            return call_global(walk, state, frame, subprog, index)
+        return _function(state, frame, subprog, index, insn.target)
     if insn.src == KFUNC_CALL:
         raise Refusal(
             "unsupported",
@@ -94,6 +98,8 @@ def leave(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -> int
                 reg(0, r0),
                 "set r0 before exit",
             )
+        if frame.subprog:
+            check_result(frame)
         _check_references(walk, state, "the program ends")
         return -1
     return _return(walk, state, frame)
@@ -191,9 +197,9 @@ def _effects(state: State, helper: Helper, args: Arguments, values: list[Value])
         released = values[helper.releases]
         assert isinstance(released, Pointer)
         state.refs = tuple(ref for ref in state.refs if ref[0] != released.ref)
-        invalidate(state, lambda p: p.ref == released.ref)
+        state.invalidate(lambda p: p.ref == released.ref)
     if helper.changes_packet:
-        _packet_moved(state)
+        state.packet_moved()
 
 
 def _tail_call(walk: Walk, state: State) -> None:
@@ -203,22 +209,8 @@ def _tail_call(walk: Walk, state: State) -> None:
         return
     other = state.copy()
     other.frames[-1].regs[0] = Scalar(UNKNOWN)
-    _packet_moved(other)
+    other.packet_moved()
     walk.queue(_return(walk, other, other.frames[-1]), other)
-
-
-def _packet_moved(state: State) -> None:
-    invalidate(state, lambda p: p.kind in (Kind.PACKET, Kind.PACKET_META, Kind.PACKET_END))
-
-
-def invalidate(state: State, gone: object) -> None:
-    """Pointers for which `gone` holds are numbers from now on, in all frames."""
-    assert callable(gone)
-    for frame in state.frames:
-        for values in (frame.regs, frame.slots):
-            for i, value in enumerate(values):
-                if isinstance(value, Pointer) and gone(value):
-                    values[i] = Scalar()
 
 
 def _result(walk: Walk, state: State, helper: Helper, args: Arguments, index: int) -> Value | None:

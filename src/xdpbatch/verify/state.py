@@ -9,6 +9,7 @@ back to every checkpoint that holds it or what it came from: the kernel's mark_c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 from xdpbatch.program import MapSpec
@@ -140,6 +141,12 @@ class Pointer:
             self.kind, off, num, id, range, self.map, self.null, self.size, self.frame, self.ref,
             self.inner,
         )  # fmt: skip
+
+    def valid(self) -> Pointer:
+        """The same pointer, known not to be null: nothing is left that its id links."""
+        new = self.moved(self.off, self.num, 0, self.range)
+        new.null = False
+        return new
 
     @property
     def constant_offset(self) -> int | None:
@@ -282,6 +289,18 @@ class State:
                     slots[i] = new
                 elif type(slot) is Partial and slot.value is old and isinstance(new, Scalar):
                     slots[i] = Partial(slot.kinds, new)
+
+    def invalidate(self, gone: Callable[[Pointer], bool]) -> None:
+        """Pointers for which `gone` holds are numbers from now on, in all frames."""
+        for frame in self.frames:
+            for values in (frame.regs, frame.slots):
+                for i, value in enumerate(values):
+                    if isinstance(value, Pointer) and gone(value):
+                        values[i] = Scalar()
+
+    def packet_moved(self) -> None:
+        """Something moved the packet's start or end."""
+        self.invalidate(lambda p: p.kind in (*PACKETS, Kind.PACKET_END))
 
 
 class Checkpoint:

@@ -12,10 +12,10 @@ from xdpbatch.facts import Access, Called, Fact, Region
 from xdpbatch.helpers import Helper, helpers
 from xdpbatch.isa import CALL, CALLX, EXIT, HELPER_CALL, OPCODES, Class
 from xdpbatch.program import Program
-from xdpbatch.verify import branch, call, prune, transfer
+from xdpbatch.verify import branch, call, functions, prune, transfer
 from xdpbatch.verify.arguments import Arguments
 from xdpbatch.verify.callbacks import CALLBACKS
-from xdpbatch.verify.cfg import live_before, prune_points
+from xdpbatch.verify.cfg import Misshapen, live_before, prune_points
 from xdpbatch.verify.explain import Refusal, diagnose
 from xdpbatch.verify.require import REGIONS
 from xdpbatch.verify.state import (
@@ -49,6 +49,7 @@ class Walk:
         self.program = program
         self.helpers = helpers()
         self.gpl = program.license in GPL
+        self.globals: dict[int, list[Value]] = {}  # those called, with their parameters
         self.subprog_of = {s.start: i for i, s in enumerate(program.subprogs)}
         self.live = [*live_before(program), 0]
         self.registers = _Members()
@@ -86,19 +87,31 @@ class Walk:
 
     def run(self) -> None:
         """Walk every path, or raise VerifierError for the first that is not proven safe."""
-        entry = Frame(0)
-        entry.regs[1] = Pointer(Kind.CTX)
-        entry.regs[10] = Pointer(Kind.STACK)
-        self.todo.append((0, State([entry])))
         collects = gc.isenabled()
         gc.disable()  # the walk makes many objects and no cycles
         try:
-            while self.todo:
-                index, state = self.todo.pop()
-                self._path(index, state)
+            self._function(0, [Pointer(Kind.CTX)])
+            done = {0}
+            while fresh := self.globals.keys() - done:
+                done.add(subprog := min(fresh))
+                self._function(subprog, functions.parameters(self.program, subprog))
         finally:
             if collects:
                 gc.enable()
+
+    def _function(self, subprog: int, values: list[Value]) -> None:
+        """Walk one function from its start: the program, or a global function."""
+        self.explored.clear()
+        self.todo.append((self.program.subprogs[subprog].start, functions.entry(values, subprog)))
+        while self.todo:
+            index, state = self.todo.pop()
+            self._path(index, state)
+
+    def global_function(self, subprog: int) -> list[Value]:
+        """The parameters of a global function that is called, which is then walked as well."""
+        if subprog not in self.globals:
+            self.globals[subprog] = functions.parameters(self.program, subprog)
+        return self.globals[subprog]
 
     def _path(self, index: int, state: State) -> None:
         """Walk one path until it ends or joins one that was walked."""
@@ -114,6 +127,8 @@ class Walk:
                 reached[index] = 1
                 insn = insns[index]
                 index = STEPS[insn.op](self, state, frames[-1], insn, index)
+        except Misshapen:
+            raise
         except Refusal as refusal:
             raise diagnose(self.program, index, refusal, state.path) from None
         at = state.parent
