@@ -91,6 +91,13 @@ def test_a_change_within_its_spread_is_not_told() -> None:
     assert re.search(r"[-+]\d+ % packets", text(answer)) is None
 
 
+def test_rows_can_be_compared_with_the_first() -> None:
+    grid = Grid("test", "a test", "k", first="0")
+    for row, time in ((0, 2.0), (4, 1.0)):
+        grid.add(row, "cold", Fixed(time))
+    assert "cold against k 0, packets per second: 4 +100 %" in text(answer_of(grid))
+
+
 def test_notes_come_when_everything_is_done() -> None:
     grid = fixed_grid(before=[1])
     grid.finish = lambda: ["closed"]
@@ -181,7 +188,8 @@ def test_every_grid_is_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     answer = answer_of(grid, rounds=1)
     assert len(answer["cases"]) == len(grid.cases) > 0
     assert all(case["cpu"]["median"] > 0 for case in answer["cases"])
-    compared = {column for _, column in grid.cases} & grid.against.keys()
+    columns = {column for _, column in grid.cases}
+    compared = columns & grid.against.keys() if grid.first is None else columns
     assert {case["column"] for case in answer["cases"] if "against" in case} == compared
 
 

@@ -120,7 +120,8 @@ def boost(before: Figure, after: Figure) -> Change:
 class Grid:
     """An experiment: cases by row and column, for example actions by ways to run them.
 
-    `against` says with which column a column is compared. `axis` names the rows, which are numbers
+    `against` says with which column a column is compared; with `first`, every row is compared with
+    the row of that name instead. `axis` names the rows, which are numbers
     in a sweep; `x` is where they stand on a plot.
     """
 
@@ -131,6 +132,7 @@ class Grid:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+    first: str | None = None
     cpu: int | None = None
     finish: Callable[[], list[str]] = list  # after the last turn: closes things, returns notes
 

@@ -17,8 +17,9 @@ from xdpbatch.rewrite.form import Form
 
 
 def grid(subject: Subject, distances: Sequence[int], packets: int, batch_size: int = 64) -> Grid:
-    """Rows are k; every k is compared with none by eye, in the picture."""
-    found = Grid("prefetch", f"{subject.label}: headers fetched k packets ahead", "k")
+    """Rows are k, each compared with the first."""
+    title = f"{subject.label}: headers fetched k packets ahead"
+    found = Grid("prefetch", title, "k", first=str(distances[0]))
     found.settings = {
         "program": subject.path.name,
         "traffic": subject.source,

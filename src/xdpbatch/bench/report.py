@@ -54,14 +54,15 @@ class Report:
         }
 
     def _compared(self, row: str, column: str) -> dict[str, Any]:
-        against = self.grid.against.get(column)
-        before = self.figures.get((row, against or ""))
-        if before is None:
+        first, against = self.grid.first, self.grid.against.get(column)
+        key = (row, against or "") if first is None else (first, column)
+        before = self.figures.get(key)
+        if before is None or key == (row, column):
             return {}
         change = boost(before, self.figures[row, column])
         low, high = round(change.low, 1), round(change.high, 1)
         return {
-            "against": against,
+            "against": against if first is None else f"{self.grid.axis} {first}",
             "change_percent": round(change.percent, 1) if change.told else None,
             "change_spread": [low, high],
         }

@@ -187,7 +187,7 @@ def prefetch(
     """Question 1: the prefetch instruction, 0 to 16 packets ahead, cold and warm packets."""
     from xdpbatch.bench import prefetch as experiment
 
-    one = _subject(prog, "5-tuple parse", synth, read, prog_name, section, maps)
+    one = _subject(prog, "parse and hash map", synth, read, prog_name, section, maps)
     grid = experiment.grid(one, _numbers("--distances", distances), packets)
     _finish(grid, rounds, plot, as_json, pretty, quiet)
 

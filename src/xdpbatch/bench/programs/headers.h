@@ -22,7 +22,7 @@ static __inline int parse(struct xdp_md *ctx, struct flow *flow)
 
 	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
 		return 0;
-	if (ip->version != 4 || ip->ihl < 5 || ip->frag_off & bpf_htons(0x1fff))
+	if (ip->ihl < 5 || ip->frag_off & bpf_htons(0x1fff))
 		return 0;
 	if (ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_TCP)
 		return 0;
