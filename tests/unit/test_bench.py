@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 from test_cli import refused, run
 
-from xdpbatch.bench import boost, costs, designs, document, prefetch, programs, sort, sweep, ways
+from xdpbatch.asm import program
+from xdpbatch.bench import (
+    boost,
+    costs,
+    designs,
+    document,
+    prefetch,
+    programs,
+    sort,
+    stores,
+    sweep,
+    ways,
+)
 from xdpbatch.bench.compare import compare
 from xdpbatch.bench.frames import Alone, Frames
 from xdpbatch.bench.method import Figure, Grid, Sample, enough, measure
@@ -23,6 +35,8 @@ from xdpbatch.bench.report import LOST, Answer, Report, load, markdown, text
 from xdpbatch.bench.subject import ACTIONS, EXAMPLES, FIVE, Subject, known, over
 from xdpbatch.errors import XdpBatchError
 from xdpbatch.interp import Interpreter
+from xdpbatch.program import Object
+from xdpbatch.runtime import Instance
 from xdpbatch.uapi import Action
 
 WAYS = [ways.batched(), ways.one_by_one(), ways.batched(7, "x86")]
@@ -162,6 +176,15 @@ def test_only_programs_that_need_it_have_their_packets_put_back() -> None:
         assert frames.must_restore(entry.address, 64) is needs, name
 
 
+def test_the_wide_swap_swaps() -> None:
+    one = program(stores.WIDE_SWAP)
+    frames = Frames([bytes(range(12)) + b"\x08\0" + bytes(50)])
+    entry = Instance(Object("wide", {one.name: one}, {})).entry(one, "llvm")
+    assert frames.verdicts(entry.address, 64) == {Action.XDP_TX: 1}
+    after = frames.umem.area[0, 256 : 256 + 14].tobytes()
+    assert after == bytes([*range(6, 12), *range(6)]) + b"\x08\0"
+
+
 def test_no_packets_is_an_error() -> None:
     with pytest.raises(XdpBatchError, match="no packet"):
         Frames([])
@@ -178,6 +201,7 @@ GRIDS = {
     "prefetch": lambda: prefetch.grid(FIVE["5-tuple parse"], [0, 4], 512),
     "sort": lambda: sort.grid(),
     "results": lambda: designs.grid(),
+    "stores": lambda: stores.grid(),
 }
 
 

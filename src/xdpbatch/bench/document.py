@@ -22,6 +22,7 @@ from xdpbatch.bench import (
     prefetch,
     report,
     sort,
+    stores,
     sweep,
     targets,
 )
@@ -44,6 +45,7 @@ EXPERIMENTS: dict[str, Make] = {
     "prefetch": lambda: prefetch.grid(HASH, [0, 1, 2, 4, 8, 16], 65_536),
     "sort": sort.grid,
     "results": designs.grid,
+    "stores": stores.grid,
     "afxdp": afxdp.grid,
 }
 SLOW = {"afxdp": 7}  # rounds of what takes long

@@ -59,13 +59,13 @@ class Loaded:
         for map_name, one in instance.maps.items():
             if one.spec.type in COPIED and one.spec.contents is None:
                 fill(self._object.maps[map_name], one)
-        self._program = self._object.program(name)
+        self.program = self._object.program(name)
         self._packets = packets[:SAMPLE]
         self.once = any(map(self._changes, self._packets))
 
     def case(self) -> InKernel:
         """The program."""
-        return InKernel(self._program.fd, self._packets, once=self.once)
+        return InKernel(self.program.fd, self._packets, once=self.once)
 
     def empty(self) -> InKernel:
         """A program that does nothing, in the same loop."""
@@ -73,10 +73,10 @@ class Loaded:
         return InKernel(fd, self._packets, once=self.once)
 
     def _changes(self, packet: bytes) -> bool:
-        first = self._program.run(packet)
+        first = self.program.run(packet)
         if len(first.data) != len(packet):
             return True
-        return self._program.run(first.data).verdict != first.verdict
+        return self.program.run(first.data).verdict != first.verdict
 
 
 def fill(to: KernelMap, one: Map) -> None:
