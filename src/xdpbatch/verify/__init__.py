@@ -6,7 +6,8 @@ Analogous to bpf_check of kernel/bpf/verifier.c, for a program that a privileged
     state, stack                    what is known at one point of a path
     require, arguments              what must hold for an access, for a helper's arguments
     transfer, offsets, branch,      what an instruction does
-      call, callbacks, functions
+      links, call, callbacks,
+      functions
     prune, walk, cfg                which paths are walked
     explain                         how a refusal is said
     verdict                         what was decided before is not decided again

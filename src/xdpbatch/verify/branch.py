@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xdpbatch.isa import Class, Insn, Jmp
-from xdpbatch.verify.domain import Num, const
-from xdpbatch.verify.refine import INVERSE, refine
+from xdpbatch.verify.domain import const
+from xdpbatch.verify.links import follow
+from xdpbatch.verify.refine import INVERSE, Pair, refine
 from xdpbatch.verify.require import MAX_PACKET_OFF, reserved, uninitialised
 from xdpbatch.verify.state import (
     Frame,
@@ -80,16 +81,18 @@ def _numbers(walk: Walk, state: State, insn: Insn, index: int, a: Scalar, b: Sca
             return insn.target
         return index + 1
     other = _fork(walk, state, insn, index)
-    _learn_numbers(other, a, b, yes)
-    _learn_numbers(state, a, b, no)
+    _learn_numbers(walk, other, a, b, yes)
+    _learn_numbers(walk, state, a, b, no)
     return index + 1
 
 
-def _learn_numbers(state: State, a: Scalar, b: Scalar, found: tuple[Num, Num]) -> None:
-    if found[0] is not a.num:
-        state.replace(a, derived(found[0], a, b))
-    if found[1] is not b.num:
-        state.replace(b, derived(found[1], b, a))
+def _learn_numbers(walk: Walk, state: State, a: Scalar, b: Scalar, found: Pair) -> None:
+    for old, num, other in ((a, found[0], b), (b, found[1], a)):
+        if num is not old.num:
+            new = derived(num, old, other)
+            state.replace(old, new)
+            if walk.has_links:
+                follow(state, old, new)
 
 
 # Pointers

@@ -25,6 +25,7 @@ from xdpbatch.verify.state import (
     mark_precise,
     mark_read,
 )
+from xdpbatch.verify.tnum import M64
 
 if TYPE_CHECKING:
     from xdpbatch.verify.walk import Walk
@@ -43,7 +44,7 @@ class Comparison:
     def __init__(self, exact: bool) -> None:
         self.exact = exact
         self.ids: dict[int, int] = {0: 0}
-        self.scalars: dict[int, Scalar] = {}
+        self.scalars: dict[int, tuple[Scalar, int]] = {}
         self.uninitialised: list[tuple[int, int]] = []  # (frame, byte): read, but not written now
         self.zeros: list[Scalar] = []  # spilled zeros that stand for zero bytes
 
@@ -64,7 +65,10 @@ class Comparison:
             return False
         if not old.num.mask:
             return True
-        return self.scalars.setdefault(id(old), new) is new  # equal then, equal now
+        base = new.base or new
+        shift = (new.delta - old.delta) & M64
+        found = self.scalars.setdefault(id(old.base or old), (base, shift))
+        return found[0] is base and found[1] == shift  # equal then, or a constant apart: so now
 
     def _pointer(self, old: Pointer, new: Pointer) -> bool:
         if old is not new:

@@ -20,13 +20,19 @@ MAX_FRAMES = 8
 
 
 class Scalar:
-    """A number. `precise`: some path was decided by its exact range, so pruning must compare it."""
+    """A number. `precise`: some path was decided by its exact range, so pruning must compare it.
 
-    __slots__ = ("anchored", "deps", "num", "precise")
+    If `base` is set, this is `base + delta` modulo 2**64 (the kernel's BPF_ADD_CONST), so that what
+    is learned of one is learned of the other.
+    """
+
+    __slots__ = ("anchored", "base", "delta", "deps", "num", "precise")
 
     def __init__(self, num: Num = UNKNOWN, deps: tuple[Scalar, ...] = ()) -> None:
         self.num = num
         self.deps = deps
+        self.base: Scalar | None = None
+        self.delta = 0
         self.precise = False
         self.anchored = False  # held by a checkpoint
 

@@ -38,6 +38,7 @@ from xdpbatch.verify import require, stack
 from xdpbatch.verify.arith import alu, negate
 from xdpbatch.verify.domain import SIGNED, UNKNOWN, UNSIGNED, const, sext, zext
 from xdpbatch.verify.explain import Refusal
+from xdpbatch.verify.links import link
 from xdpbatch.verify.offsets import point
 from xdpbatch.verify.require import reserved
 from xdpbatch.verify.state import (
@@ -116,7 +117,10 @@ def arithmetic(walk: Walk, state: State, frame: Frame, insn: Insn, index: int) -
             raise Refusal("bad-shift", f"shift by {insn.imm}, more than the register's width")
     if isinstance(a, Scalar) and isinstance(b, Scalar):
         num = alu(op, wide, a.num, b.num, signed)
-        define(frame, insn.dst, derived(num, a, b))
+        out = derived(num, a, b)
+        if op in (Alu.ADD, Alu.SUB) and wide and not b.num.mask:
+            link(walk, frame, out, a, b.num.value if op == Alu.ADD else -b.num.value)
+        define(frame, insn.dst, out)
     else:
         define(frame, insn.dst, point(walk, insn, a, b))
     return index + 1

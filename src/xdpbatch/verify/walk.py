@@ -61,6 +61,7 @@ class Walk:
         self.stack_depth = [0] * len(program.subprogs)
         self.zero_stack: list[set[int]] = [set() for _ in program.subprogs]
         self.processed = 0
+        self.has_links = False  # some numbers are known to be a constant apart
         self.jumps = 0
         self._last = (0, 0)  # (processed, jumps) at the last checkpoint
         self._ids = 0
@@ -290,9 +291,20 @@ def _merged(a: Access, b: Access) -> Access:
 def _anchored(value: Scalar, fresh: dict[int, Scalar]) -> Scalar:
     """The Scalar that a checkpoint holds: precise only if a path from there needs it."""
     if value.precise:
-        value = fresh.setdefault(id(value), Scalar(value.num))
+        value = _renewed(value, fresh)
     value.anchored = True
     return value
+
+
+def _renewed(value: Scalar, fresh: dict[int, Scalar]) -> Scalar:
+    """A Scalar like this one of which nothing mattered yet; what was a constant apart still is."""
+    if id(value) not in fresh:
+        fresh[id(value)] = new = Scalar(value.num)
+        base = value.base
+        if base is not None:
+            new.base = _renewed(base, fresh) if base.precise else base
+            new.delta = value.delta
+    return fresh[id(value)]
 
 
 def _unchanged(walk: Walk, old: Checkpoint, state: State, index: int) -> bool:
