@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
-TRAFFIC := udp,tcp,size=64-300,flows=10000,zipf=1.1,v6=0.1,count=1000000
+TRAFFIC := udp,tcp=0.3,size=64-300,flows=10000,zipf=1.1,dst=192.0.2.1/32,count=1000000
+EXAMPLES := src/xdpbatch/examples
 
 .PHONY: demo test lint bench results docs size lock clean
 
@@ -21,8 +22,8 @@ $(VENV)/.dev: $(BIN)/xdpbatch requirements-dev.lock
 # The main job: a real XDP program over a capture in batches of 64 as native code, and what batching bought.
 demo: $(BIN)/xdpbatch
 	@mkdir -p build
-	$(BIN)/xdpbatch run src/xdpbatch/examples/pass.o --synth $(TRAFFIC) -w build/demo.pcapng
-	$(BIN)/xdpbatch run src/xdpbatch/examples/parse.o -r build/demo.pcapng --baseline
+	$(BIN)/xdpbatch run $(EXAMPLES)/pass.o --synth $(TRAFFIC) -w build/demo.pcapng
+	$(BIN)/xdpbatch run $(EXAMPLES)/lb.o --map $(EXAMPLES)/lb.json -r build/demo.pcapng --baseline
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
