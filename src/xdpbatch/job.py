@@ -20,6 +20,7 @@ from xdpbatch.bench.method import Figure, Sample, boost
 from xdpbatch.context import Context, Source, hz_for
 from xdpbatch.data import chance
 from xdpbatch.errors import UnsupportedError, XdpBatchError
+from xdpbatch.host.choice import host_for
 from xdpbatch.events import Listener, Sink
 from xdpbatch.jit import operations
 from xdpbatch.jit.retpoline import retpoline
@@ -27,7 +28,7 @@ from xdpbatch.map_view import MapView
 from xdpbatch.pcap.write import CaptureWriter
 from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout
-from xdpbatch.rewrite.form import Form
+from xdpbatch.rewrite.form import ADAPTIVE, Form
 from xdpbatch.rewrite.poc import COUNT
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Instance, the_program
 from xdpbatch.session import MakePort, Result, Session
@@ -59,6 +60,7 @@ class Job:
     retpoline: bool = False
     tell_source: bool = False
     target: Target = field(default_factory=Target)
+    host: str = ""  # what programs may ask about: see host.choice
     fills: Sequence[tuple[str, str]] = ()  # map ("": several) and file of contents before
     verify: str = "strict"  # or "kernel": the running kernel must accept it too
     dump: bool = False  # keep the contents of all maps after it
@@ -89,6 +91,7 @@ class Done:
     fits: Mapping[str, str] = field(default_factory=dict)  # what the object was fitted to
     maps: Mapping[str, Any] | None = None  # contents afterwards, if they are wanted
     events: Mapping[str, Any] = field(default_factory=dict)  # how many were written and lost
+    stage: str = "off"  # how packets were staged, or why not
 
 
 def run(job: Job, progress: bool = False) -> Done:
@@ -96,6 +99,7 @@ def run(job: Job, progress: bool = False) -> Done:
     _require_ours(job)
     obj = elf.load(job.path, target=job.target)
     program = the_program(obj, job.name, job.section)
+    job = with_host(job, obj)
     with chance.seeded(job.context.seed):
         instance = Instance(obj, kernel=job.verify == "kernel")
     if job.form.layout is Layout.POC and not job.form.fixed:
@@ -143,12 +147,38 @@ def run(job: Job, progress: bool = False) -> Done:
             fits_of(obj),
             maps,
             listener.summary(),
+            _staging(job, instance, program, session),
         )
 
 
+def _staging(job: Job, instance: Instance, program: Program, session: Session) -> str:
+    """How packets were staged: `32, 2 passes`; `auto, 2 passes: chose 16 (...)`; `off: why`."""
+    if job.backend not in NATIVE or not job.form.stage:
+        return "off"
+    said = job.form.staging(instance.stages(program).xlated)
+    choice = session.driver.staging
+    if choice is None or said.startswith("off"):
+        return said
+    measured = ", ".join(f"{width or 'off'} {ns:.1f}" for width, ns in choice.measured.items())
+    return f"{said}: chose {choice.chosen or 'off'} (ns per packet of the poll: {measured})"
+
+
+def with_host(job: Job, obj: Object) -> Job:
+    """The job with what is known of the host, as far as the object's programs ask."""
+    if job.backend == "kernel":
+        return job
+    return replace(job, context=replace(job.context, host=host_for(obj, job.host)))
+
+
 def _require_ours(job: Job) -> None:
-    """The kernel's time and chance are its own."""
+    """The kernel's time, chance and host are its own."""
     context = job.context
+    if job.backend == "kernel" and job.host:
+        raise UnsupportedError.of(
+            "host-of-the-kernel",
+            "the kernel's backend asks the kernel about its host",
+            suggestion="use --backend llvm, x86 or interp, or no --host",
+        )
     if job.backend == "kernel" and (context.clock.source is not Source.REAL or context.seed):
         raise UnsupportedError.of(
             "clock-of-the-kernel",
@@ -163,14 +193,21 @@ def fits_of(obj: Object) -> Mapping[str, str]:
     return {what: origin for what, origin in found.items() if origin}
 
 
-def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
-    """The maps, after what is to be in them was entered."""
-    if job.backend == "kernel" and (job.fills or job.dump or job.events not in ("", "trace")):
+def require_own_maps(backend: str, wanted: bool) -> None:
+    """UnsupportedError if maps are to be filled or read that only the kernel has."""
+    if wanted and backend == "kernel":
         raise UnsupportedError.of(
             "maps-of-the-kernel",
             "the kernel's backend has maps of its own, which are not filled or read here",
             suggestion="use --backend llvm, x86 or interp",
         )
+
+
+def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
+    """The maps, after what is to be in them was entered."""
+    require_own_maps(
+        job.backend, bool(job.fills or job.dump) or job.events not in ("", "trace")
+    )
     if job.fills or job.dump:
         operations.enable()
     views = instance.views(job.backend)
@@ -287,6 +324,7 @@ def _session(job: Job, obj: Object, writer: CaptureWriter | None) -> Session:
         context=replace(job.context, hz=hz_for(obj, job.target)),
         writer=writer,
         tell_source=job.tell_source,
+        adaptive=job.form.stage == ADAPTIVE,
     )
 
 

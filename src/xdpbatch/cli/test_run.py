@@ -16,6 +16,7 @@ from xdpbatch.cli.options import (
     ClockOption,
     DumpMaps,
     EgressIfindex,
+    HostOption,
     Ifindex,
     Json,
     Kconfig,
@@ -46,6 +47,7 @@ def command(
     dump_maps: DumpMaps = None,
     btf: BtfFile = "",
     kconfig: Kconfig = "",
+    host: HostOption = "",
     ifindex: Ifindex = 1,
     rx_queue: RxQueue = 0,
     egress_ifindex: EgressIfindex = 0,
@@ -60,6 +62,7 @@ def command(
     from xdpbatch.context import Clock, Context, metadata
     from xdpbatch.data import chance
     from xdpbatch.errors import XdpBatchError
+    from xdpbatch.job import require_own_maps
 
     try:
         data = sys.stdin.buffer.read() if data_in == "-" else Path(data_in).read_bytes()
@@ -72,6 +75,7 @@ def command(
         collection = api.load(prog, btf=btf, kconfig=kconfig)
     program = collection.program(prog_name, section)
     runnable = program.compile(batch_size=1, backend=backend.value, context=context)
+    require_own_maps(backend.value, bool(map or dump_maps))
     map_file.fill_all(runnable.maps, map_file.assignments(map or ()), str(prog))
     outcome = runnable.test_run(data, repeat)
     if dump_maps is not None:
