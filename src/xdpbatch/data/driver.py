@@ -15,6 +15,7 @@ from xdpbatch.data import poll
 from xdpbatch.data.code import Code, caller
 from xdpbatch.data.port import PortTable
 from xdpbatch.data.queue import Queue
+from xdpbatch.data.staging import Staging
 from xdpbatch.data.stats import Stats
 from xdpbatch.data.umem import Umem
 
@@ -84,6 +85,7 @@ class Driver:
         self._run = caller(code, poll.run)
         self._run_single = caller(code, poll.run_single)
         self._budget = batch_size
+        self.staging: Staging | None = None  # of a program whose trampoline reads Rxq.stage
 
     @property
     def stats(self) -> Stats:
@@ -116,9 +118,15 @@ class Driver:
         """One call of the compiled loop: about 20 ms, at most `most` packets; 0: none waits."""
         budget = self._budget if most is None else min(self._budget, most)
         run = self._run_single if single else self._run
-        start = time.perf_counter()
+        if self.staging:
+            width, trial = self.staging.next()
+            self.queue.rxq["stage"] = width
+            budget = budget if trial is None else min(budget, trial)
+        start, cpu = time.perf_counter(), time.thread_time_ns()
         n = run(self.queue.address, program, budget)
         took = time.perf_counter() - start
+        if self.staging:
+            self.staging.tell(n, time.thread_time_ns() - cpu)
         if took < _SLICE_S and n == self._budget:
             self._budget = min(2 * self._budget, _LONGEST)
         elif took > 2 * _SLICE_S:

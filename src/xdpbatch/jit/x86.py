@@ -117,6 +117,11 @@ class Lowering:
         self.wants_buff = any(
             Hidden.BUFF in insn.native.arguments for insn in xlated.insns if insn.native
         )
+        self.entries: set[int] = set()  # functions whose r1 is an XdpBuff that BUFF is not yet
+        if xlated.layout is Layout.SINGLE:
+            self.entries.add(0)
+        if isinstance(xlated, Batched) and xlated.sliced:
+            self.entries.add(xlated.sliced)
         self.start = 0  # of the current function
         self.has_exit = False
         self.labels = 0
@@ -149,7 +154,7 @@ class Lowering:
         for reg in self.saved:
             asm.push(reg)
         asm.plain("pushq $0x0")
-        if self.start == 0 and self.wants_buff and self.xlated.layout is Layout.SINGLE:
+        if self.wants_buff and self.start in self.entries:
             asm.binary("mov", Gpr.RDI, BUFF)
 
     def exit(self) -> None:

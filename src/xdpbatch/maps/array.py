@@ -18,7 +18,7 @@ from xdpbatch.maps import (
     refuse,
     round_up,
 )
-from xdpbatch.mem import copy, load32, store32, store64
+from xdpbatch.mem import copy, load32, prefetch, store32, store64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import (
@@ -41,6 +41,12 @@ def lookup(map: int, key: int, value_size: int, max_entries: int) -> int:
     if index >= max_entries:
         return 0
     return map + SIZEOF_HEADER + index * ((value_size + 7) & -8)
+
+
+@native
+def prefetch_value(map: int, key: int, value_size: int, max_entries: int) -> int:
+    """The value, in one step."""
+    return prefetch(lookup(map, key, value_size, max_entries))
 
 
 @native
@@ -125,6 +131,9 @@ class Array(MapType):
     delete = delete
     next_key = next_key
     visit = visit
+    quiet_lookup = lookup
+    prefetch = prefetch_value
+    prefetch_steps = 1
 
     def check(self, spec: MapSpec) -> None:
         check_array(spec, ACCESS_FLAGS | BPF_F_NUMA_NODE | BPF_F_MMAPABLE | BPF_F_INNER_MAP)

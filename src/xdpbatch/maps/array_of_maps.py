@@ -12,7 +12,7 @@ from xdpbatch.maps import ACCESS_FLAGS, MAP_ID, SIZEOF_HEADER, Map, MapType
 from xdpbatch.maps.array import next_key
 from xdpbatch.maps.inner import check_inner, inner_map
 from xdpbatch.maps.prog_array import check_fd_array
-from xdpbatch.mem import load32, load64, store64
+from xdpbatch.mem import load32, load64, prefetch, store64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import BPF_ANY, BPF_F_NUMA_NODE, MapNumber
@@ -40,6 +40,17 @@ def user_lookup(map: int, key: int, max_entries: int) -> int:
 
 
 @native
+def prefetch_map(map: int, key: int, step: int, max_entries: int) -> int:
+    """The entry, then the header of the inner map."""
+    if step == 1:
+        return prefetch(lookup(map, key, max_entries))
+    index = load32(key)
+    if index >= max_entries:
+        return 0
+    return prefetch(map + SIZEOF_HEADER + index * ENTRY)
+
+
+@native
 def clear(map: int, key: int, max_entries: int) -> int:
     """Empty an entry."""
     index = load32(key)
@@ -59,6 +70,9 @@ class ArrayOfMaps(MapType):
     delete = clear
     next_key = next_key
     user_lookup = user_lookup
+    quiet_lookup = lookup
+    prefetch = prefetch_map
+    prefetch_steps = 2
 
     def check(self, spec: MapSpec) -> None:
         check_inner(spec)

@@ -121,6 +121,7 @@ class Devmap(MapType):
     delete = clear
     next_key = next_key
     redirect = redirect
+    quiet_lookup = lookup
 
     def check(self, spec: MapSpec) -> None:
         check_devmap(spec)

@@ -14,7 +14,7 @@ import errno
 from xdpbatch.maps import OWN, SIZEOF_HEADER, Map, MapType, refuse, round_up
 from xdpbatch.maps.devmap import TO_MANY, check_devmap, program_of, store_entry
 from xdpbatch.maps.redirects import redirect as redirect_with
-from xdpbatch.mem import load32, load64, store32, store64
+from xdpbatch.mem import load32, load64, prefetch, store32, store64
 from xdpbatch.native import native
 from xdpbatch.program import Attach, MapSpec
 from xdpbatch.uapi import BPF_EXIST, BPF_NOEXIST, MapNumber
@@ -56,6 +56,15 @@ def link_to(map: int, key: int) -> int:
 def lookup(map: int, key: int) -> int:
     """Address of the entry's bpf_devmap_val, read-only to programs; 0 if there is none."""
     return entry_at(map, load32(link_to(map, load32(key))))
+
+
+@native
+def prefetch_entry(map: int, key: int, step: int) -> int:
+    """The bucket's link, then its first entry."""
+    head = head_of(map, load32(key))
+    if step == 0:
+        return prefetch(head)
+    return prefetch(entry_at(map, load32(head)))
 
 
 @native
@@ -129,6 +138,9 @@ class DevmapHash(MapType):
     delete = delete
     next_key = next_key
     redirect = redirect
+    quiet_lookup = lookup
+    prefetch = prefetch_entry
+    prefetch_steps = 2
 
     def check(self, spec: MapSpec) -> None:
         check_devmap(spec)

@@ -24,6 +24,7 @@ from xdpbatch.maps.table import (
     give_free,
     insert,
     position_after,
+    prefetch_element,
     remove,
     slot_from,
     slot_of,
@@ -51,6 +52,14 @@ def lookup(map: int, key: int, key_size: int, value_size: int) -> int:
     if element == 0:
         return 0
     return element + ((key_size + 7) & -8)
+
+
+@native
+def prefetch(map: int, key: int, step: int, key_size: int, value_size: int) -> int:
+    """The bucket, then the element."""
+    hashed = hash_key(key, key_size, load64(map + SEED))
+    stride = stride_of(0, key_size, value_size)
+    return prefetch_element(map, hashed, step, load64(map + ELEMENTS), stride)
 
 
 @native
@@ -183,6 +192,9 @@ class Hash(MapType):
     delete = delete
     next_key = next_key
     visit = visit
+    quiet_lookup = lookup
+    prefetch = prefetch
+    prefetch_steps = 2
 
     def check(self, spec: MapSpec) -> None:
         check_hash(spec)

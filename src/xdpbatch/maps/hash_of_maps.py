@@ -14,10 +14,11 @@ from xdpbatch.maps import MAP_ID, Map, MapType, address_in, refuse
 from xdpbatch.maps.hash import delete as delete_value
 from xdpbatch.maps.hash import init_spare, next_key_of
 from xdpbatch.maps.hash import lookup as lookup_value
+from xdpbatch.maps.hash import prefetch as prefetch_value
 from xdpbatch.maps.hash import update as update_value
 from xdpbatch.maps.inner import check_inner, inner_map
 from xdpbatch.maps.table import check_hash, table_init, table_size
-from xdpbatch.mem import load64
+from xdpbatch.mem import load64, prefetch
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import MapNumber
@@ -44,6 +45,14 @@ def user_lookup(map: int, key: int, key_size: int) -> int:
 
 
 @native
+def prefetch_map(map: int, key: int, step: int, key_size: int) -> int:
+    """The bucket, the element, then the header of the inner map."""
+    if step == 2:
+        return prefetch(lookup(map, key, key_size))
+    return prefetch_value(map, key, step, key_size, ADDRESS)
+
+
+@native
 def delete(map: int, key: int, key_size: int) -> int:
     """Remove a key."""
     return delete_value(map, key, key_size, ADDRESS)
@@ -62,6 +71,9 @@ class HashOfMaps(MapType):
     delete = delete
     next_key = next_key
     user_lookup = user_lookup
+    quiet_lookup = lookup
+    prefetch = prefetch_map
+    prefetch_steps = 3
 
     def check(self, spec: MapSpec) -> None:
         check_inner(spec)

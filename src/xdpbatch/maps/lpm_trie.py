@@ -346,6 +346,7 @@ class LpmTrie(MapType):
     update = update
     delete = delete
     next_key = next_key
+    quiet_lookup = lookup
 
     def check(self, spec: MapSpec) -> None:
         check_flags(spec, ACCESS_FLAGS | BPF_F_NO_PREALLOC | BPF_F_NUMA_NODE)

@@ -21,6 +21,7 @@ from xdpbatch.maps.table import (
     check_hash,
     find,
     insert,
+    prefetch_element,
     remove,
     slot_of,
     stride_of,
@@ -62,6 +63,14 @@ def lookup(map: int, key: int, key_size: int, value_size: int) -> int:
     if load8(element - HEAD) == 0:
         store8(element - HEAD, 1)
     return element + ((key_size + 7) & -8)
+
+
+@native
+def prefetch(map: int, key: int, step: int, key_size: int, value_size: int) -> int:
+    """The bucket, then the element."""
+    hashed = hash_key(key, key_size, load64(map + SEED))
+    stride = stride_of(HEAD, key_size, value_size)
+    return prefetch_element(map, hashed, step, load64(map + ELEMENTS), stride)
 
 
 @native
@@ -158,6 +167,9 @@ class LruHash(MapType):
     delete = delete
     next_key = next_key
     visit = visit
+    quiet_lookup = user_lookup
+    prefetch = prefetch
+    prefetch_steps = 2
     update_cpu = update_cpu
     user_lookup = user_lookup
     regions = 1

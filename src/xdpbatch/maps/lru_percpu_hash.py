@@ -23,6 +23,7 @@ from xdpbatch.maps.table import (
     SEED,
     find,
     insert,
+    prefetch_element,
     stride_of,
     visit_element,
 )
@@ -63,6 +64,22 @@ def lookup_cpu(map: int, key: int, cpu: int, key_size: int, value_size: int) -> 
 def lookup(buff: int, map: int, key: int, key_size: int, value_size: int) -> int:
     """Address of this CPU's value, 0 if there is none; marks it as used."""
     return lookup_cpu(map, key, load32(load64(buff + RXQ) + RXQ_CPU), key_size, value_size)
+
+
+@native
+def quiet_lookup(buff: int, map: int, key: int, key_size: int, value_size: int) -> int:
+    """Address of this CPU's value, 0 if there is none; does not count as a use."""
+    cpu = load32(load64(buff + RXQ) + RXQ_CPU)
+    return user_lookup(map, key, cpu, key_size, value_size)
+
+
+@native
+def prefetch(buff: int, map: int, key: int, step: int, key_size: int, value_size: int) -> int:
+    """The bucket, then this CPU's element."""
+    cpu = load32(load64(buff + RXQ) + RXQ_CPU)
+    elements = load64(map + ELEMENTS) + cpu * load64(map + REGION)
+    hashed = hash_key(key, key_size, load64(map + SEED))
+    return prefetch_element(map, hashed, step, elements, stride_of(HEAD, key_size, value_size))
 
 
 @native
@@ -128,6 +145,9 @@ class LruPercpuHash(LruHash):
     lookup = lookup
     update = update
     visit = visit
+    quiet_lookup = quiet_lookup
+    prefetch = prefetch
+    prefetch_steps = 2
     lookup_cpu = lookup_cpu
     update_cpu = update_cpu
     user_lookup = user_lookup

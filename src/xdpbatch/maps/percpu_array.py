@@ -10,7 +10,7 @@ from xdpbatch.data.buff import RXQ, RXQ_CPU
 from xdpbatch.maps import ACCESS_FLAGS, ALL_CPUS, CPUS, SIZEOF_HEADER, MapType, round_up
 from xdpbatch.maps.array import check_array, delete, next_key, refused
 from xdpbatch.maps.array import visit as visit_array
-from xdpbatch.mem import copy, load32, load64, store64
+from xdpbatch.mem import copy, load32, load64, prefetch, store64
 from xdpbatch.native import native
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import BPF_F_NUMA_NODE, MapNumber
@@ -34,6 +34,12 @@ def lookup_cpu(map: int, key: int, cpu: int, value_size: int, max_entries: int) 
 def lookup(buff: int, map: int, key: int, value_size: int, max_entries: int) -> int:
     """Address of this CPU's value, 0 if the index is out of range."""
     return lookup_cpu(map, key, load32(load64(buff + RXQ) + RXQ_CPU), value_size, max_entries)
+
+
+@native
+def prefetch_value(buff: int, map: int, key: int, value_size: int, max_entries: int) -> int:
+    """This CPU's value, in one step."""
+    return prefetch(lookup(buff, map, key, value_size, max_entries))
 
 
 @native
@@ -79,6 +85,9 @@ class PercpuArray(MapType):
     delete = delete
     next_key = next_key
     visit = visit
+    quiet_lookup = lookup
+    prefetch = prefetch_value
+    prefetch_steps = 1
     lookup_cpu = lookup_cpu
     update_cpu = update_cpu
     per_cpu = True

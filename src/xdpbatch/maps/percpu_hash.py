@@ -22,6 +22,7 @@ from xdpbatch.maps.table import (
     check_hash,
     find,
     insert,
+    prefetch_element,
     stride_of,
     table_init,
     table_size,
@@ -54,6 +55,15 @@ def lookup_cpu(map: int, key: int, cpu: int, key_size: int, value_size: int) -> 
 def lookup(buff: int, map: int, key: int, key_size: int, value_size: int) -> int:
     """Address of this CPU's value, 0 if there is none."""
     return lookup_cpu(map, key, load32(load64(buff + RXQ) + RXQ_CPU), key_size, value_size)
+
+
+@native
+def prefetch(buff: int, map: int, key: int, step: int, key_size: int, value_size: int) -> int:
+    """The bucket, then this CPU's element."""
+    cpu = load32(load64(buff + RXQ) + RXQ_CPU)
+    elements = load64(map + ELEMENTS) + cpu * load64(map + REGION)
+    hashed = hash_key(key, key_size, load64(map + SEED))
+    return prefetch_element(map, hashed, step, elements, stride_of(0, key_size, value_size))
 
 
 @native
@@ -116,6 +126,9 @@ class PercpuHash(MapType):
     delete = delete
     next_key = next_key
     visit = visit
+    quiet_lookup = lookup
+    prefetch = prefetch
+    prefetch_steps = 2
     lookup_cpu = lookup_cpu
     update_cpu = update_cpu
     per_cpu = True

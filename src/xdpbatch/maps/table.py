@@ -40,6 +40,7 @@ from xdpbatch.mem import (
     load64,
     load_acquire64,
     mul64,
+    prefetch,
     shr64,
     signed,
     store8,
@@ -101,6 +102,24 @@ def find(map: int, key: int, hash: int, elements: int, key_size: int, stride: in
         at = (at + 1) & mask
         if load32(bucket + OVERFLOW) == 0 or at == hash & mask:
             return 0
+
+
+@native
+def prefetch_element(map: int, hash: int, step: int, elements: int, stride: int) -> int:
+    """Ask for the home bucket of a hash (step 0), then for the elements that its tags name."""
+    bucket = load64(map + BUCKETS) + (hash & load32(map + MASK)) * BUCKET
+    if step == 0:
+        return prefetch(bucket)
+    differ = load64(bucket) ^ mul64(tag_of(hash), LOW)
+    match = add64(differ, -LOW) & ~differ & HIGH
+    while match != 0:
+        index = load32(bucket + SLOTS + (ctz64(match) >> 3) * 4)
+        element = elements + index * stride
+        prefetch(element)
+        if stride > BUCKET:
+            prefetch(element + BUCKET)
+        match &= add64(match, -1)
+    return 0
 
 
 @native

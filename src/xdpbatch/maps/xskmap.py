@@ -77,6 +77,7 @@ class Xskmap(MapType):
     delete = clear
     next_key = next_key
     redirect = redirect
+    quiet_lookup = lookup
     user_lookup = user_lookup
 
     def check(self, spec: MapSpec) -> None:

@@ -5,7 +5,8 @@ Verified --xlate: dead, zero, ctx, maps, control, calls--> Xlated --batch.batch-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from xdpbatch.isa import Insn
 from xdpbatch.program import Program, Subprog
 
 if TYPE_CHECKING:
+    from xdpbatch.rewrite.patch import Code
     from xdpbatch.verify import Verified
 
 
@@ -43,6 +45,7 @@ class Xlated:
     subprogs: tuple[Subprog, ...]
     stack_depth: tuple[int, ...]
     layout: Layout = Layout.SINGLE
+    verified: Verified | None = field(default=None, repr=False, compare=False)  # for rewrite.slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,19 @@ class Batched(Xlated):
     body: int = 0
     buff_slot: int = 0
     results: Results = Results.BUFF
+    stage: int = 0  # packets staged at a time
+    sliced: int = 0  # where the slice's function is, with an XdpBuff in r1; 0: there is none
+    unstaged: str = ""  # why none are, though it was asked for
 
 
 def xlate(verified: Verified) -> Xlated:
     """All rewrites but the trampoline. Raises UnsupportedError for a helper that is not here."""
+    code = lowered(verified, lambda code: code)
+    return Xlated(verified.program, code.insns, code.subprogs, code.stack_depth, verified=verified)
+
+
+def lowered(verified: Verified, before_calls: Callable[[Code], Code]) -> Code:
+    """The rewrites of `xlate`, with one more before helper calls are replaced."""
     from xdpbatch.rewrite.calls import calls
     from xdpbatch.rewrite.check import check, final
     from xdpbatch.rewrite.control import control
@@ -78,5 +90,5 @@ def xlate(verified: Verified) -> Xlated:
     code = check(ctx(code), "ctx")
     code = check(maps(code, program.maps), "maps")
     code = check(control(code, program.maps), "control")
-    code = final(calls(code, program.maps), "calls")
-    return Xlated(program, code.insns, code.subprogs, code.stack_depth)
+    code = check(before_calls(code), "what comes before calls")
+    return final(calls(code, program.maps), "calls")

@@ -31,10 +31,13 @@ from xdpbatch.data.buff import RXQ, RXQ_TAIL_CALLS, SIZEOF_XDP_BUFF
 from xdpbatch.isa import EXIT, Class, Insn, Jmp, X
 from xdpbatch.rewrite import Batched, Layout, Results, Xlated
 from xdpbatch.rewrite.check import final
-from xdpbatch.rewrite.patch import Code, Patch, expand, goto, slots, written
+from xdpbatch.rewrite.patch import Code, Patch, expand, goto, later, slots, written
 from xdpbatch.rewrite.prefetch import headers
 from xdpbatch.rewrite.results import SLOT, arguments, put
+from xdpbatch.rewrite.stage import Staged, staged
+from xdpbatch.rewrite.window import SLOTS, appended, limit_slot, windows
 
+NONE = Staged(None)
 BODY = 0  # the index of the program's first instruction, before the prologue is put before it
 RESET_TAIL_CALLS = f"""
     r2 = *(u64 *)(r1 + {RXQ})
@@ -42,13 +45,18 @@ RESET_TAIL_CALLS = f"""
 """
 
 
-def batch(xlated: Xlated, *, results: Results = Results.BUFF, prefetch: int = 0) -> Batched:
+def batch(
+    xlated: Xlated, *, results: Results = Results.BUFF, prefetch: int = 0, stage: int = 0
+) -> Batched:
     """`xlated` inside the trampoline. 0 <= n; r0 is 0.
 
     `results`: where verdicts go. `prefetch`: how many packets ahead headers are fetched, 0: none.
+    `stage`: how many packets are staged at a time (see rewrite.window), 0: none.
     """
     frame = (xlated.stack_depth[0] + 7) & -8
     current, end, array = -frame - 8, -frame - 16, -frame - 24
+    base = -frame - 16 - SLOT[results]
+    slices = staged(xlated.verified) if stage and xlated.verified else NONE
     prologue = written(f"""
             {arguments(results, array)}
             if r2 != 0 goto some
@@ -71,18 +79,28 @@ def batch(xlated: Xlated, *, results: Results = Results.BUFF, prefetch: int = 0)
             {put(results, array)}
             r1 += {SIZEOF_XDP_BUFF}
             *(u64 *)(r10 - {-current}) = r1
-            r2 = *(u64 *)(r10 - {-end})
+            r2 = *(u64 *)(r10 - {-(limit_slot(base) if slices.code else end)})
     """)
-    epilogue += [Insn(Class.JMP | Jmp.JNE | X, 1, 2, target=BODY), *written("r0 = 0"), Insn(EXIT)]
+    epilogue += [Insn(Class.JMP | Jmp.JNE | X, 1, 2, target=BODY)]
+    first_window = len(epilogue)
 
     code = Code(xlated.insns, xlated.subprogs, xlated.stack_depth)
+    if slices.code:
+        code = appended(code, slices.code)
     code = _around(code, written(RESET_TAIL_CALLS) if tail_calls(code.insns) else [], [])
     code = _around(code, slots(written(headers(prefetch, beyond)), -frame), [])
     exits = code.subprogs[0].end  # where the epilogue will be
+    if slices.code:
+        slice_start = code.subprogs[len(xlated.subprogs)].start
+        window = windows(slices.passes, stage, slice_start, base, current, end)
+        epilogue += later(window, first_window)
+        prologue.append(goto(exits + first_window))
+    else:
+        epilogue += [*written("r0 = 0"), Insn(EXIT)]
     code = _around(code, [], slots(epilogue, -frame))
     code = _to_epilogue(code, exits, slots(prologue, -frame))
     final(code, "batch")
-    depths = (frame + 16 + SLOT[results], *xlated.stack_depth[1:])
+    depths = (-base + (SLOTS if slices.code else 0), *code.stack_depth[1:])
     return Batched(
         xlated.program,
         code.insns,
@@ -92,6 +110,9 @@ def batch(xlated: Xlated, *, results: Results = Results.BUFF, prefetch: int = 0)
         body=len(prologue),
         buff_slot=current,
         results=results,
+        stage=stage if slices.code else 0,
+        sliced=code.subprogs[len(xlated.subprogs)].start if slices.code else 0,
+        unstaged=slices.why,
     )
 
 
@@ -101,7 +122,7 @@ def _around(code: Code, first: list[Insn], last: list[Insn]) -> Code:
 
     def patch(i: int, insn: Insn) -> Patch | None:
         before, after = first if i == 0 else [], last if i == end - 1 else []
-        return Patch([*before, insn, *after], entry=len(before))
+        return Patch([*before, insn, *later(after, len(before) + 1)], entry=len(before))
 
     return expand(code, patch)
 

@@ -82,6 +82,16 @@ def written(text: str) -> list[Insn]:
     return [i if i.target is None else replace(i, target=here(i.target)) for i in insns]
 
 
+def later(insns: Sequence[Insn], by: int) -> list[Insn]:
+    """`insns`, written for a patch that starts with them, for one where `by` others come first."""
+    return [
+        replace(insn, target=insn.target - by)
+        if insn.target is not None and insn.target < 0
+        else insn
+        for insn in insns
+    ]
+
+
 def slots(insns: Sequence[Insn], below: int) -> list[Insn]:
     """`insns` with every access of r10 below `below` marked as one of a slot of its own."""
     return [
