@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 
 import numpy as np
@@ -163,11 +163,17 @@ class Batched(_Ours):
     """Native code that is called for `size` packets at a time."""
 
     def __init__(
-        self, instance: Instance, program: Program, backend: str, size: int, clock: int = 0
+        self,
+        instance: Instance,
+        program: Program,
+        backend: str,
+        size: int,
+        clock: int = 0,
+        stage: int = 0,
     ) -> None:
         super().__init__(instance, size, clock)
-        self.name = f"{backend} batch {size}"
-        entry = instance.entry(program, backend, BATCH)
+        self.name = f"{backend} batch {size}" + (f" stage {stage}" if stage else "")
+        entry = instance.entry(program, backend, replace(BATCH, stage=stage))
         self.function = SIGNATURE(entry.address)
 
     def batch(self, count: int) -> Iterator[Outcome]:
@@ -241,12 +247,14 @@ def compare(
     clock: int = 0,
     entries: Mapping[str, Contents] | None = None,
     stages: dict[str, Stages] | None = None,
+    windows: Sequence[int] = (),
 ) -> Report:
     """Run `packets` through `backend` in every batch size and through each side of `against`.
 
     `name` is the program (default: the object's first). `clock` is a fixed time in nanoseconds
     for every side but the kernel's. `entries` are elements, by map, that each side starts with.
-    `stages` keeps the verified program for a next comparison. Stops at the first difference.
+    `stages` keeps the verified program for a next comparison. `windows` are numbers of packets
+    to stage at a time, each tried with every batch size. Stops at the first difference.
     """
     program = obj.programs[name] if name else next(iter(obj.programs.values()))
     report = Report()
@@ -271,7 +279,10 @@ def compare(
     stages = {} if stages is None else stages
     sides = [side(one, obj, program, backend, clock, stages) for one in against]
     for size in batch_sizes:
-        sides.append(Batched(Instance(obj, stages), program, backend, size, clock))
+        sides += [
+            Batched(Instance(obj, stages), program, backend, size, clock, stage)
+            for stage in (0, *windows)
+        ]
     report.sides = [one.name for one in sides]
     for map_name, elements in (entries or {}).items():
         for one in sides:

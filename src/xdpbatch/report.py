@@ -29,6 +29,7 @@ def as_object(done: Done) -> dict[str, Any]:
         "backend": done.job.backend,
         "layout": str(done.job.form),
         "batch_size": done.job.in_force,
+        "stage": done.stage,
         "mode": mode(done.job),
         "retpoline": done.job.retpoline,
         "verify": done.job.verify,
@@ -62,6 +63,7 @@ def table(done: Done) -> list[str]:
         + (", accepted by the kernel too" if job.verify == "kernel" else "")
         + _repeatable(job),
         *(f"{what}: {origin}" for what, origin in done.fits.items()),
+        *([f"staged: {done.stage}"] if done.stage != "off" else []),
         f"{'action':<14} {'packets':>14} {'share':>8}",
     ]
     for action, count in result.actions.items():

@@ -19,6 +19,7 @@ from xdpbatch.context import Context, Source
 from xdpbatch.data import poll
 from xdpbatch.data.driver import Driver
 from xdpbatch.data.port import DEVICE
+from xdpbatch.data.staging import Staging
 from xdpbatch.data.umem import Umem
 from xdpbatch.events import Listener
 from xdpbatch.jit.native import compile_native
@@ -71,6 +72,7 @@ class Session:
         context: Context = DEFAULT,
         writer: CaptureWriter | None = None,
         tell_source: bool = False,
+        adaptive: bool = False,
     ) -> None:
         ifindex = context.ifindex
         ring = max(RING_SIZE, 1 << (batch_size - 1).bit_length())
@@ -93,6 +95,8 @@ class Session:
             batch_size,
             writer,
         )
+        if adaptive:
+            self.driver.staging = Staging()
         if tell_source:
             timed.install(self.source, code)
         self._set(context)

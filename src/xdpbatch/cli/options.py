@@ -114,6 +114,10 @@ Results = Annotated[
 Prefetch = Annotated[
     int, typer.Option("--prefetch", metavar="K", min=0, max=64, help="Fetch headers K ahead.")
 ]
+Stage = Annotated[
+    str,
+    typer.Option("--stage", metavar="off|N|auto", help="Prefetch for N packets at a time."),
+]
 PocFixed = Annotated[
     bool, typer.Option("--poc-fixed", help="Put right what is wrong in the slides' form.")
 ]

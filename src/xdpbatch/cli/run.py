@@ -46,6 +46,7 @@ from xdpbatch.cli.options import (
     RxQueue,
     Section,
     Seed,
+    Stage,
     Synth,
     Verify,
     VerifyName,
@@ -66,6 +67,7 @@ def command(
     layout: Layout = LayoutName.batch,
     results: Results = ResultsName.buff,
     prefetch: Prefetch = 0,
+    stage: Stage = "off",
     poc_fixed: PocFixed = False,
     one_by_one: Annotated[
         bool, typer.Option("--one-by-one", help="Run, act and flush packet by packet.")
@@ -128,7 +130,7 @@ def command(
     from xdpbatch.errors import XdpBatchError
     from xdpbatch.job import Job, measure_baseline, no_source, run
     from xdpbatch.report import report
-    from xdpbatch.rewrite.form import Form
+    from xdpbatch.rewrite.form import Form, stage_of
     from xdpbatch.target import Target
 
     if [read, synth, interface].count(None) != 2:
@@ -154,7 +156,11 @@ def command(
             seed,
         ),
         trampoline=Form(
-            rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed
+            rewrite.Layout(layout.value),
+            rewrite.Results(results.value),
+            prefetch,
+            poc_fixed,
+            stage_of(stage),
         ),
         retpoline=retpoline,
         target=Target(btf, kconfig),
