@@ -16,7 +16,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from xdpbatch.context import Context, Source
 from xdpbatch.data.trace import TraceRing
 from xdpbatch.errors import XdpBatchError
 from xdpbatch.events import Event, Events, prints
+from xdpbatch.host.choice import host_for
 from xdpbatch.map_view import MapView
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Layout
@@ -78,6 +79,8 @@ class Runnable:
         context: Context = DEFAULT,
     ) -> None:
         self.program = program
+        if context.host is None and backend != "kernel":
+            context = replace(context, host=host_for(instance.object))
         self.context = context
         self.form = form
         self.backend = backend
@@ -193,7 +196,8 @@ class Loaded:
     ) -> Runnable:
         """Verify, rewrite, compile by a `backend` (llvm, x86, interp, kernel), in a `form`.
 
-        `context` is what the program finds: ctx fields, metadata, clock, seed.
+        `context` is what the program finds: ctx fields, metadata, clock, seed, and the host, of
+        which a snapshot is taken if there is none and the program asks.
         Raises VerifierError if the program is not safe, UnsupportedError for what this runtime or
         machine lacks.
         """

@@ -21,6 +21,8 @@ from xdpbatch.callback import SIGNATURE
 from xdpbatch.data.buff import MAX_LINEAR
 from xdpbatch.data.layout import bytes_at
 from xdpbatch.errors import UnsupportedError
+from xdpbatch.host.choice import host_for
+from xdpbatch.host.tables import Tables
 from xdpbatch.isa import CALL, HELPER_CALL, MASK32
 from xdpbatch.maps import CPUS, SIZEOF_HEADER, Map, address_in, round_up
 from xdpbatch.program import MapSpec, Object, Program
@@ -110,6 +112,11 @@ class _Ours(Side):
         self.instance = instance
         self.maps, self.cpus = instance.maps, CPUS
         self.bench = Bench(capacity, clock)
+
+    def know(self, host: Tables) -> None:
+        """Let programs ask about a host."""
+        self.host = host  # keeps its memory
+        self.bench.rxq["host"] = host.address
 
     def run(self, packets: Sequence[bytes]) -> list[Outcome]:
         out: list[Outcome] = []
@@ -248,13 +255,15 @@ def compare(
     entries: Mapping[str, Contents] | None = None,
     stages: dict[str, Stages] | None = None,
     windows: Sequence[int] = (),
+    host: str = "",
 ) -> Report:
     """Run `packets` through `backend` in every batch size and through each side of `against`.
 
     `name` is the program (default: the object's first). `clock` is a fixed time in nanoseconds
     for every side but the kernel's. `entries` are elements, by map, that each side starts with.
     `stages` keeps the verified program for a next comparison. `windows` are numbers of packets
-    to stage at a time, each tried with every batch size. Stops at the first difference.
+    to stage at a time, each tried with every batch size. `host` is what programs may ask about:
+    see host.choice; the kernel's side has its own. Stops at the first difference.
     """
     program = obj.programs[name] if name else next(iter(obj.programs.values()))
     report = Report()
@@ -283,6 +292,12 @@ def compare(
             Batched(Instance(obj, stages), program, backend, size, clock, stage)
             for stage in (0, *windows)
         ]
+    known = host_for(obj, host)
+    for one in sides:
+        if known and isinstance(one, _Ours):
+            one.know(known)
+    if known:
+        report.notes.append(f"host: {known}")
     report.sides = [one.name for one in sides]
     for map_name, elements in (entries or {}).items():
         for one in sides:

@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 from xdpbatch.data.metadata import MAX_METADATA
 from xdpbatch.errors import XdpBatchError
+from xdpbatch.host.tables import Tables
 from xdpbatch.isa import CALL, HELPER_CALL
 from xdpbatch.program import Object
 from xdpbatch.target import Target
@@ -67,7 +68,8 @@ class Clock:
 @dataclass(frozen=True, slots=True)
 class Context:
     """ctx fields; `meta` are up to 252 bytes, a multiple of 4; `seed` 0 is another one each time;
-    `hz` ticks of jiffies a second. The egress ifindex is for programs of a devmap only.
+    `hz` ticks of jiffies a second; `host` is what is known of the host. The egress ifindex is for
+    programs of a devmap only.
     """
 
     ifindex: int = LOOPBACK
@@ -77,6 +79,7 @@ class Context:
     clock: Clock = Clock()
     seed: int = 0
     hz: int = HZ
+    host: Tables | None = None
 
     def __post_init__(self) -> None:
         if len(self.meta) % 4 or len(self.meta) > MAX_METADATA:
@@ -85,6 +88,11 @@ class Context:
                 f"{len(self.meta)} bytes cannot be metadata",
                 reason=f"at most {MAX_METADATA}, in multiples of 4 (xdp_metalen_invalid)",
             )
+
+    @property
+    def host_address(self) -> int:
+        """What Rxq.host is to be; the Context must outlive its use."""
+        return self.host.address if self.host else 0
 
     @property
     def random_state(self) -> int:

@@ -20,8 +20,8 @@ from xdpbatch.bench.method import Figure, Sample, boost
 from xdpbatch.context import Context, Source, hz_for
 from xdpbatch.data import chance
 from xdpbatch.errors import UnsupportedError, XdpBatchError
-from xdpbatch.host.choice import host_for
 from xdpbatch.events import Listener, Sink
+from xdpbatch.host.choice import host_for
 from xdpbatch.jit import operations
 from xdpbatch.jit.retpoline import retpoline
 from xdpbatch.map_view import MapView

@@ -26,7 +26,7 @@ from xdpbatch.btf import Btf
 from xdpbatch.control import Control
 from xdpbatch.errors import UnsupportedError, XdpBatchError
 from xdpbatch.events import Events, Sink
-from xdpbatch.job import Job, dumped, filled
+from xdpbatch.job import Job, dumped, filled, with_host
 from xdpbatch.live import Counts, Live, Setup
 from xdpbatch.program import Program
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Entry, Instance, the_program
@@ -149,6 +149,9 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
     """
     Socket().close()  # who may not open one is told so before a program is compiled
     loaded = Loaded(job.job)
+    known = with_host(job.job, loaded.instance.object).context.host
+    context = replace(job.setup.context, host=known)
+    job = replace(job, setup=replace(job.setup, context=context))
     with Signals() as signals, closing(Sink(job.job.events)) as sink:
         live = Live(job.setup, loaded.entry.address, loaded.instance)
         try:
@@ -255,6 +258,7 @@ def in_force(job: LiveJob, program: Program, live: Live) -> str:
         f"{', '.join(map(str, live.interfaces))}: queues {ranges(live.queues)}, "
         f"{job.setup.mode} mode, {copy}, backend {job.job.backend}, {batch}, "
         f"rings of {job.setup.ring_size}, {live.lane_count} threads"
+        + (f", host {job.setup.context.host}" if job.setup.context.host else "")
     )
 
 

@@ -34,6 +34,7 @@ def as_object(done: Done) -> dict[str, Any]:
         "retpoline": done.job.retpoline,
         "verify": done.job.verify,
         "fits": dict(done.fits),
+        "host": str(done.job.context.host) if done.job.context.host else None,
         "clock": str(done.job.context.clock),
         "seed": done.job.context.seed or None,
         "packets": result.packets,
@@ -63,6 +64,7 @@ def table(done: Done) -> list[str]:
         + (", accepted by the kernel too" if job.verify == "kernel" else "")
         + _repeatable(job),
         *(f"{what}: {origin}" for what, origin in done.fits.items()),
+        *([f"host: {job.context.host}"] if job.context.host else []),
         *([f"staged: {done.stage}"] if done.stage != "off" else []),
         f"{'action':<14} {'packets':>14} {'share':>8}",
     ]

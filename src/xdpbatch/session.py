@@ -104,9 +104,11 @@ class Session:
 
     def _set(self, context: Context) -> None:
         """Show programs what they are to find beside the packet."""
+        self._context = context
         queue = self.driver.queue
         rxq = queue.rxq
         rxq["queue_index"], rxq["egress_ifindex"] = context.rx_queue, context.egress_ifindex
+        rxq["host"] = context.host_address
         rxq["hz"], rxq["clock"], rxq["random"] = context.hz, context.clock.ns, context.random_state
         if context.meta:
             queue.prepend(context.meta)

@@ -13,6 +13,7 @@ from xdpbatch.cli.options import (
     BackendName,
     BtfFile,
     Count,
+    HostOption,
     Json,
     Kconfig,
     MapFiles,
@@ -41,6 +42,7 @@ def command(
     map: MapFiles = None,
     btf: BtfFile = "",
     kconfig: Kconfig = "",
+    host: HostOption = "",
     count: Count = None,
     as_json: Json = False,
     pretty: Pretty = False,
@@ -76,6 +78,7 @@ def command(
         against=against.split(","),
         batch_sizes=sizes,
         backend=backend.value,
+        host=host,
         entries={name: contents_of(start.maps[name]) for name in sorted(filled)},
     )
     skipped = dict(source.skipped)

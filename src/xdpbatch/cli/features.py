@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from xdpbatch.cli.options import Json, Pretty
 
 
-def command(as_json: Json = False, pretty: Pretty = False) -> None:
+def command(
+    dump_host: Annotated[
+        bool, typer.Option("--dump-host", help="Write what --host FILE reads, from this kernel.")
+    ] = False,
+    as_json: Json = False,
+    pretty: Pretty = False,
+) -> None:
     """Show what this machine allows, what programs may use, and the remedy for what is missing."""
     from xdpbatch import compatibility, features
 
+    if dump_host:
+        from xdpbatch.host import file, netlink
+
+        print(json.dumps(file.write(netlink.snapshot()), indent=2 if pretty else None))
+        return
     found = list(features.machine())
     if as_json or pretty:
         machine = [asdict(feature) for feature in found]

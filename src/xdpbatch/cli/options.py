@@ -174,6 +174,12 @@ Kconfig = Annotated[
     str,
     typer.Option("--kconfig", metavar="FILE", help="Kernel configuration, default this one's."),
 ]
+HostOption = Annotated[
+    str,
+    typer.Option(
+        "--host", metavar="FILE|live|none", help="What fib_lookup and its kin ask; default live."
+    ),
+]
 MapFiles = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="[NAME=]FILE", help="Contents before, as JSON; repeatable."),

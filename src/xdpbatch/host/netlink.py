@@ -80,17 +80,18 @@ def _interface(link: Message, addresses: list[Message]) -> Interface:
     four = (spec.get_attr("AF_INET") if spec else None) or {}
     six = spec.get_attr("AF_INET6") if spec else None
     six = (six.get_attr("IFLA_INET6_CONF") if six else None) or {}
+    mtu, mtu6 = link.get_attr("IFLA_MTU"), six.get("mtu", 0)
     mac = bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
     info = link.get_attr("IFLA_LINKINFO")
     vrf = info.get_attr("IFLA_INFO_DATA") if info and _kind(info) == "vrf" else None
     return Interface(
         ifindex=link["index"],
         name=link.get_attr("IFLA_IFNAME"),
-        mtu=link.get_attr("IFLA_MTU"),
+        mtu=mtu,
         mac=mac if len(mac) == 6 else bytes(6),
         forwarding4=bool(four.get("forwarding")),
         forwarding6=bool(six.get("forwarding")),
-        mtu6=six.get("mtu", 0),
+        mtu6=0 if mtu6 == mtu else mtu6,
         header=14 if link["ifi_type"] in ETHERNET_LIKE else 0,
         one_neighbour=bool(link["flags"] & (IFF_LOOPBACK | IFF_POINTOPOINT)),
         table=vrf.get_attr("IFLA_VRF_TABLE") if vrf else 0,
