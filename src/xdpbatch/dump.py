@@ -3,6 +3,7 @@
 raw       as loaded, with its source lines
 xlated    after the rewrites of ctx, maps and calls
 batched   inside the trampoline
+slices    which lookups --stage prefetches, and why others are not
 llvm      LLVM IR after optimisation
 jited     machine code
 """
@@ -16,6 +17,7 @@ from xdpbatch.errors import UnsupportedError
 from xdpbatch.isa import encode, slot_of
 from xdpbatch.program import Program
 from xdpbatch.rewrite import Xlated
+from xdpbatch.rewrite.coverage import coverage
 from xdpbatch.rewrite.form import Form
 from xdpbatch.runtime import Stages
 
@@ -32,6 +34,8 @@ def lines(program: Program, stage: str, form: Form, backend: str, opcodes: bool)
         yield from _bpf(stages.xlated, opcodes)
     elif stage == "batched":
         yield from _bpf(form.around(stages.xlated), opcodes)
+    elif stage == "slices":
+        yield from coverage(stages.verified)
     elif stage == "llvm":
         from xdpbatch.jit.llvm import ir_text
 

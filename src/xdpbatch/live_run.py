@@ -29,6 +29,7 @@ from xdpbatch.events import Events, Sink
 from xdpbatch.job import Job, dumped, filled, with_host
 from xdpbatch.live import Counts, Live, Setup
 from xdpbatch.program import Program
+from xdpbatch.rewrite.form import ADAPTIVE
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Entry, Instance, the_program
 from xdpbatch.sys.link import LinkError
 from xdpbatch.sys.xsk import Socket
@@ -89,6 +90,11 @@ class Loaded:
         self.entry: Entry = instance.entry(program, job.backend, job.form)
         self.instance, self.program = instance, program
 
+    @property
+    def stage(self) -> str:
+        """How packets are staged, or why not."""
+        return self._job.form.staging(self.instance.stages(self.program).xlated)
+
 
 def _check(job: Job) -> None:
     """Refuse what is for captures only. Raises UnsupportedError, XdpBatchError."""
@@ -98,7 +104,14 @@ def _check(job: Job) -> None:
             f"backend {job.backend} does not run on live interfaces",
             suggestion=f"--backend {NATIVE[0]}",
         )
-    if job.form not in (SINGLE, replace(BATCH, prefetch=job.form.prefetch)) or job.retpoline:
+    if job.form.stage == ADAPTIVE:
+        raise UnsupportedError.of(
+            "stage-auto-live",
+            "live threads do not measure whether staging pays",
+            suggestion="--stage off, or a number of packets: 32",
+        )
+    ours = replace(BATCH, prefetch=job.form.prefetch, stage=job.form.stage)
+    if job.form not in (SINGLE, ours) or job.retpoline:
         raise UnsupportedError.of(
             "layout",
             "the slides' forms are for captures and synthetic traffic",
@@ -157,7 +170,7 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
         try:
             if job.user:
                 drop_privileges(job.user)
-            say(job, in_force(job, loaded.program, live))
+            say(job, in_force(job, loaded.program, live) + f", stage {loaded.stage}")
             began = time.monotonic()
             live.start()
             with Control(live, loaded):
@@ -165,7 +178,7 @@ def run(job: LiveJob) -> Mapping[str, Any] | None:
         finally:
             counts = live.stop()
         hear(live, loaded, sink)
-    finish(job, loaded.program, counts, time.monotonic() - began)
+    finish(job, loaded.program, counts, time.monotonic() - began, loaded.stage)
     if isinstance(live.failure, OSError):
         raise vanished(live.failure)
     if live.failure is not None:
@@ -228,7 +241,7 @@ def rates(job: LiveJob, live: Live, counts: Counts, seconds: float) -> None:
         print("\n".join(live_report.reasons(counts, seconds)), flush=True)
 
 
-def finish(job: LiveJob, program: Program, counts: Counts, seconds: float) -> None:
+def finish(job: LiveJob, program: Program, counts: Counts, seconds: float, stage: str) -> None:
     """The summary, or the last object."""
     if job.as_json:
         print(json.dumps({
@@ -239,6 +252,7 @@ def finish(job: LiveJob, program: Program, counts: Counts, seconds: float) -> No
             "backend": job.job.backend,
             "layout": job.job.form.layout.value,
             "batch_size": job.job.in_force,
+            "stage": stage,
             "mode": f"live {', '.join(job.setup.interfaces)}",
             **live_report.as_object(counts, seconds),
             "kernel_release": platform.release(),

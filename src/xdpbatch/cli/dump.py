@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from xdpbatch.cli import options
 from xdpbatch.cli.options import (
     Backend,
     BackendName,
@@ -30,6 +31,7 @@ class Stage(StrEnum):
     raw = "raw"
     xlated = "xlated"
     batched = "batched"
+    slices = "slices"
     llvm = "llvm"
     jited = "jited"
 
@@ -43,6 +45,7 @@ def command(
     results: Results = ResultsName.buff,
     prefetch: Prefetch = 0,
     poc_fixed: PocFixed = False,
+    window: options.Stage = "off",
     backend: Backend = BackendName.llvm,
     btf: BtfFile = "",
     kconfig: Kconfig = "",
@@ -50,11 +53,17 @@ def command(
 ) -> None:
     """Show a program as loaded, rewritten, batched, as LLVM IR or as machine code."""
     from xdpbatch import dump, elf, rewrite
-    from xdpbatch.rewrite.form import Form
+    from xdpbatch.rewrite.form import Form, stage_of
     from xdpbatch.runtime import the_program
     from xdpbatch.target import Target
 
     program = the_program(elf.load(prog, target=Target(btf, kconfig)), prog_name, section)
-    form = Form(rewrite.Layout(layout.value), rewrite.Results(results.value), prefetch, poc_fixed)
+    form = Form(
+        rewrite.Layout(layout.value),
+        rewrite.Results(results.value),
+        prefetch,
+        poc_fixed,
+        stage_of(window),
+    )
     for line in dump.lines(program, stage.value, form, backend.value, opcodes):
         print(line)
