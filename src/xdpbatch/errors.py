@@ -73,9 +73,10 @@ class ObjectError(XdpBatchError):
 
 
 class VerifierError(XdpBatchError):
-    """The program is not proven safe."""
+    """The program is not proven safe. `index` is the instruction that is refused, -1 unknown."""
 
     status = 1
+    index = -1
 
 
 class MapError(XdpBatchError):

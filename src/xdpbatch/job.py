@@ -29,6 +29,7 @@ from xdpbatch.pcap.write import CaptureWriter
 from xdpbatch.program import Object, Program
 from xdpbatch.rewrite import Layout
 from xdpbatch.rewrite.form import ADAPTIVE, Form
+from xdpbatch.rewrite.guard import Guard, fired, guarded
 from xdpbatch.rewrite.poc import COUNT
 from xdpbatch.runtime import BATCH, NATIVE, SINGLE, Instance, the_program
 from xdpbatch.session import MakePort, Result, Session
@@ -62,7 +63,7 @@ class Job:
     target: Target = field(default_factory=Target)
     host: str = ""  # what programs may ask about: see host.choice
     fills: Sequence[tuple[str, str]] = ()  # map ("": several) and file of contents before
-    verify: str = "strict"  # or "kernel": the running kernel must accept it too
+    verify: str = "strict"  # "guard": with guards; "kernel": the running one must accept it too
     dump: bool = False  # keep the contents of all maps after it
     events: str = ""  # where they are written: see events.Sink
 
@@ -92,6 +93,7 @@ class Done:
     maps: Mapping[str, Any] | None = None  # contents afterwards, if they are wanted
     events: Mapping[str, Any] = field(default_factory=dict)  # how many were written and lost
     stage: str = "off"  # how packets were staged, or why not
+    guards: Mapping[Guard, int] = field(default_factory=dict)  # how often each fired
 
 
 def run(job: Job, progress: bool = False) -> Done:
@@ -99,6 +101,10 @@ def run(job: Job, progress: bool = False) -> Done:
     _require_ours(job)
     obj = elf.load(job.path, target=job.target)
     program = the_program(obj, job.name, job.section)
+    guards: tuple[Guard, ...] = ()
+    if job.verify == "guard":
+        obj, guards = guarded(obj, program.name)
+        program = obj.programs[program.name]
     job = with_host(job, obj)
     with chance.seeded(job.context.seed):
         instance = Instance(obj, kernel=job.verify == "kernel")
@@ -148,6 +154,7 @@ def run(job: Job, progress: bool = False) -> Done:
             maps,
             listener.summary(),
             _staging(job, instance, program, session),
+            fired(instance.maps, guards),
         )
 
 

@@ -33,6 +33,10 @@ def as_object(done: Done) -> dict[str, Any]:
         "mode": mode(done.job),
         "retpoline": done.job.retpoline,
         "verify": done.job.verify,
+        "guards": [
+            {"code": guard.code, "where": str(guard), "fired": count}
+            for guard, count in done.guards.items()
+        ],
         "fits": dict(done.fits),
         "host": str(done.job.context.host) if done.job.context.host else None,
         "clock": str(done.job.context.clock),
@@ -76,6 +80,7 @@ def table(done: Done) -> list[str]:
         if packets:
             lines.append(f"sent to port {index:<2}{packets:>14,}          {size:,} bytes")
     lines += [f"error: {count:,} {name}" for name, count in result.errors.items()]
+    lines += [f"guard: fired {count:,} times: {guard}" for guard, count in done.guards.items()]
     lines += [f"skipped: {count:,} {reason}" for reason, count in result.skipped.items()]
     lost = done.events.get("lost", {})
     lines += [f"lost: {count:,} events of {name}" for name, count in lost.items()]

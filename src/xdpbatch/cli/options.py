@@ -95,6 +95,7 @@ class VerifyName(StrEnum):
     """Who must find a program safe before it runs."""
 
     strict = "strict"
+    guard = "guard"
     kernel = "kernel"
 
 
@@ -102,7 +103,8 @@ OutputFormat = Annotated[
     FormatName, typer.Option("--output-format", help="full goes to stderr, all others to stdout.")
 ]
 Verify = Annotated[
-    VerifyName, typer.Option("--verify", help="strict; kernel: the running one too (root).")
+    VerifyName,
+    typer.Option("--verify", help="guard: check at run time what is not proven; kernel: it too."),
 ]
 Layout = Annotated[
     LayoutName, typer.Option("--layout", help="batch, or poc: exactly the slides' form.")

@@ -173,6 +173,8 @@ def command(
         events=("" if quiet else "trace") if events is None else events,
     )
     if interface:
+        if verify is VerifyName.guard:
+            raise XdpBatchError.of("usage", "--verify guard is for captures and synthetic traffic")
         if ifindex != 1 or rx_queue or egress_ifindex or meta:
             raise XdpBatchError.of(
                 "usage",

@@ -35,7 +35,8 @@ def command(
     btf: BtfFile = "",
     kconfig: Kconfig = "",
     verify: Annotated[
-        VerifyName, typer.Option("--verify", help="kernel: ask the running one instead (root).")
+        VerifyName,
+        typer.Option("--verify", help="guard: at run time; kernel: ask the running one (root)."),
     ] = VerifyName.strict,
     output_format: OutputFormat = FormatName.full,
     as_json: Json = False,
@@ -103,6 +104,12 @@ def _accepted(
 
         KernelObject(obj).program(program.name)
         return "accepted by the kernel", ()
+    if how is VerifyName.guard:
+        from xdpbatch.rewrite.guard import guarded
+
+        _, guards = guarded(obj, program.name)
+        said = "accepted" + "".join(f"\n  guard: {guard}" for guard in guards)
+        return said, (("guards", len(guards)),)
     from xdpbatch.verify.verdict import verdict
 
     walked = verdict(program).processed

@@ -16,26 +16,41 @@ Before                            After (r3 is not in use; ctx was saved at the 
                                   fires: count in the map `.guards`, r0 = XDP_ABORTED, exit
 
 Guarded are loads and stores of the main function: behind the end of the packet, if the offset is
-bounded, and through pointers that may be null. A guard that fires ends the packet before the access.
+bounded, and through pointers that may be null. A guard that fires ends the packet before the
+access.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdpbatch.errors import Diagnostic, Source, VerifierError
-from xdpbatch.isa import EXIT, FP, LD_IMM64, PSEUDO_MAP_VALUE, WIDTH, Class, Insn, Jmp, Mode, Size
-from xdpbatch.program import MapSpec, Object, Program, Subprog
+from xdpbatch.isa import (
+    EXIT,
+    FP,
+    LD_IMM64,
+    MOV64_IMM,
+    PSEUDO_MAP_VALUE,
+    Class,
+    Insn,
+    Jmp,
+    Mode,
+    X,
+)
+from xdpbatch.maps import Map
+from xdpbatch.program import MapSpec, Object, Program
 from xdpbatch.rewrite.patch import Code, Patch, expand, written
-from xdpbatch.uapi import MapNumber
+from xdpbatch.uapi import MAX_BPF_STACK, Action, MapNumber
 from xdpbatch.verify.cfg import live_before
 from xdpbatch.verify.explain import place
 from xdpbatch.verify.verdict import verdict
 
-COUNTS = ".guards"  # the map that counts: a u64 per guard of the object
+COUNTS = ".guards"  # the map that counts: one value with a u64 per guard
 MOST = 64  # guards in a program
-PLAIN = (Mode.MEM, Mode.MEMSX)
+GUARDABLE = ("packet-bounds", "null-deref")
+DATA_END = 4  # of struct xdp_md
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ class Guard:
 
 
 def guarded(obj: Object, name: str) -> tuple[Object, tuple[Guard, ...]]:
-    """The object with what program `name` needs; Guard k counts in element k of COUNTS.
+    """The object with what program `name` needs; guard k counts in the k-th u64 of COUNTS.
 
     Raises VerifierError for what guards do not make safe.
     """
@@ -66,6 +81,14 @@ def guarded(obj: Object, name: str) -> tuple[Object, tuple[Guard, ...]]:
     return replace(obj, programs=programs, maps=maps), guards
 
 
+def fired(maps: Mapping[str, Map], guards: Sequence[Guard]) -> dict[Guard, int]:
+    """How often each guard fired, in an object's maps."""
+    if not guards:
+        return {}
+    counts = struct.unpack(f"<{len(guards)}Q", maps[COUNTS][bytes(4)])
+    return dict(zip(guards, counts, strict=True))
+
+
 class _Growing:
     """A program while guards are put into it."""
 
@@ -74,7 +97,7 @@ class _Growing:
         self.program = program
         self.origin = list(range(len(program.insns)))  # of each instruction, in the original
         self.guards: list[Guard] = []
-        self.saved = 0  # offset of the saved ctx
+        self.saved = 0  # offset of the saved ctx from r10, 0 if it is not saved
 
     def run(self) -> tuple[Guard, ...]:
         """Put in guards until the program is accepted."""
@@ -82,77 +105,117 @@ class _Growing:
         while True:
             try:
                 verdict(self.program)
-                return tuple(self.guards)
             except VerifierError as error:
-                at = error.index
-                why = error.diagnostics[0]
-                check = self._check(at, why.code) if self._guardable(at, why.code, done) else None
-                if check is None:
-                    raise self._refused(error) from None
-                origin = self.origin[at]
+                why, origin = error.diagnostics[0], self._origin_of(error.index)
+                if origin in done or not self._guardable(error.index, why.code):
+                    raise self._refused(why, origin) from None
                 done.add(origin)
-                where = place(self.original, origin)
-                self.guards.append(Guard(why.code, where, self.original.source_at(origin)))
-                self._insert(at, check)
+                where, source = place(self.original, origin), self.original.source_at(origin)
+                self.guards.append(Guard(why.code, where, source))
+                self._guard(error.index, why.code)
+            else:
+                return tuple(self.guards)
 
-    def _guardable(self, at: int, code: str, done: set[int]) -> bool:
+    def _origin_of(self, index: int) -> int:
+        return self.origin[index] if 0 <= index < len(self.origin) else -1
+
+    def _refused(self, why: Diagnostic, origin: int) -> VerifierError:
+        """The error in terms of the program as it was; its path is that of the guarded one."""
+        if not self.guards or origin < 0:
+            return VerifierError(why)
+        where, source = place(self.original, origin), self.original.source_at(origin)
+        note = f"{len(self.guards)} accesses before it have a guard"
+        return VerifierError(replace(why, where=where, source=source, notes=(note,)))
+
+    def _guardable(self, at: int, code: str) -> bool:
         main = self.program.subprogs[0]
-        if code not in ("packet-bounds", "null-deref") or not main.start <= at < main.end:
+        if code not in GUARDABLE or not main.start <= at < main.end or len(self.guards) == MOST:
             return False
         insn = self.program.insns[at]
-        plain = (insn.is_load or insn.is_store) and insn.op & 0xE0 in PLAIN
-        return plain and self.origin[at] not in done and len(self.guards) < MOST
+        return (insn.is_load or insn.is_store) and insn.op & 0xE0 in (Mode.MEM, Mode.MEMSX)
 
-    def _check(self, at: int, code: str) -> list[Insn] | None:
-        """The check in front of instruction `at`, whose jump goes to FIRES."""
-        insn = self.program.insns[at]
-        base = insn.src if insn.is_load else insn.dst
-        fires = self.program.subprogs[0].end  # where `_insert` puts what happens then
-        if code == "null-deref":
-            return [Insn(Class.JMP | Jmp.JEQ, base, target=fires)]
-        live = live_before(self.program)[at]
-        free = [r for r in range(FP) if not live >> r & 1]
-        held = [r for r in range(FP) if live >> r & 1 and r not in (insn.dst, insn.src)]
-        a, b = (*free, *held)[:2]
-        if not self.saved:
+    def _guard(self, at: int, code: str) -> None:
+        """Put the guard that was added last in front of instruction `at`."""
+        if code == "packet-bounds" and not self.saved:
             self._save_ctx()
-        spilled = [(r, self.saved - 8 * i) for i, r in enumerate((a, b), 1) if r in held]
-        save = [f"*(u64 *)(r10 - {-slot}) = r{r}" for r, slot in spilled]
-        restore = [f"r{r} = *(u64 *)(r10 - {-slot})" for r, slot in spilled]
-        end = insn.off + WIDTH[Size(insn.op & 0x18)]
-        test = written(f"""
-            r{a} = *(u64 *)(r10 - {-self.saved})
-            r{a} = *(u32 *)(r{a} + 4)
-            r{b} = r{base}
-            r{b} += {end}
-        """)
-        jump = Insn(Class.JMP | Jmp.JGT | 0x08, b, a, target=fires)
-        return [*written("\n".join(save)), *test, jump, *written("\n".join(restore))]
+            at += 1
+        last = self.program.subprogs[0].end - 1
+        fires = _fires(len(self.guards) - 1)
+        self._apply(lambda i, insn: Patch([insn, *fires]) if i == last else None)
+        check = self._null(at, last + 1) if code == "null-deref" else self._bounds(at, last + 1)
+        self._apply(lambda i, insn: Patch([*check, insn]) if i == at else None)
+        count = MapSpec(COUNTS, MapNumber.ARRAY, 4, 8 * len(self.guards), 1)
+        self.program = replace(self.program, maps={**self.program.maps, COUNTS: count})
+
+    def _null(self, at: int, fires: int) -> list[Insn]:
+        return [Insn(Class.JMP | Jmp.JEQ, self._base(at), target=fires)]
+
+    def _bounds(self, at: int, fires: int) -> list[Insn]:
+        """Compare the end of the access with data_end, with two registers that get their old
+        values back if they are in use."""
+        insn, live = self.program.insns[at], live_before(self.program)[at]
+        others = [r for r in range(FP) if r not in (insn.dst, insn.src) or not live >> r & 1]
+        a, b = sorted(others, key=lambda r: live >> r & 1)[:2]
+        used = [(r, 8 * i - self.saved) for i, r in enumerate((a, b), 1) if live >> r & 1]
+        text = [f"*(u64 *)(r10 - {slot}) = r{r}" for r, slot in used]
+        text += [f"r{a} = *(u64 *)(r10 - {-self.saved})", f"r{a} = *(u32 *)(r{a} + {DATA_END})"]
+        text += [f"r{b} = r{self._base(at)}", f"r{b} += {insn.off + insn.width}"]
+        restore = [f"r{r} = *(u64 *)(r10 - {slot})" for r, slot in used]
+        jump = Insn(Class.JMP | Jmp.JGT | X, b, a, target=fires)
+        return [*written("\n".join(text)), jump, *written("\n".join(restore))]
+
+    def _base(self, at: int) -> int:
+        insn = self.program.insns[at]
+        return insn.src if insn.is_load else insn.dst
 
     def _save_ctx(self) -> None:
-        """Remember to keep r1 of the start in a slot below all that the program is seen to use."""
+        """Keep r1 of the start in a slot below all that the program is seen to use. If that were
+        wrong, the slot would be overwritten, and the verifier would not take it for the ctx."""
         main = self.program.subprogs[0]
         lowest = 0
         for insn in self.program.insns[main.start : main.end]:
             if FP in (insn.dst, insn.src):
                 lowest = min(lowest, insn.off)
-            elif insn.is_alu and -512 <= insn.imm < 0:
+            elif insn.is_alu and -MAX_BPF_STACK <= insn.imm < 0:
                 lowest = min(lowest, insn.imm)  # perhaps of a copy of r10
         self.saved = (lowest & ~7) - 8
+        save = written(f"*(u64 *)(r10 - {-self.saved}) = r1")
+        self._apply(lambda i, insn: Patch([*save, insn], entry=1) if i == main.start else None)
 
-    def _insert(self, at: int, check: list[Insn]) -> None:
+    def _apply(self, patch: Callable[[int, Insn], Patch | None]) -> None:
+        """Patch the program, and what it says of its lines and functions."""
         old = self.program
-        main = old.subprogs[0]
-        number = len(self.guards) - 1
-        first = self.saved and COUNTS + "ctx" not in old.maps and not self._has_prologue
-        prologue = written(f"*(u64 *)(r10 - {-self.saved}) = r1") if first else []
-        self._has_prologue = self._has_prologue or bool(first)
-        fires = _fires(number)
+        patches = [patch(i, insn) or Patch([insn]) for i, insn in enumerate(old.insns)]
+        code = Code(old.insns, old.subprogs, (0,) * len(old.subprogs))
+        new = expand(code, lambda i, _: patches[i])
+        self.origin = [o for o, p in zip(self.origin, patches, strict=True) for _ in p.insns]
+        lines: dict[int, Source] = {}
+        for i, origin in enumerate(self.origin):
+            if origin in self.original.lines and origin not in self.origin[max(i - 1, 0) : i]:
+                lines[i] = self.original.lines[origin]
+        self.program = replace(
+            old,
+            insns=new.insns,
+            subprogs=new.subprogs,
+            lines=lines,
+            func_info=_func_info(new) if old.func_info else b"",
+            line_info=b"",
+        )
 
-        def patch(i: int, insn: Insn) -> Patch | None:
-            before = check if i == at else []
-            lead = prologue if i == main.start else []
-            after = fires if i == main.end - 1 else []
-            return Patch([*lead, *before, insn, *after], entry=len(lead))
 
-        raise NotImplementedError
+def _fires(number: int) -> list[Insn]:
+    """What guard `number` does: counts, and ends the packet."""
+    return [
+        Insn(LD_IMM64, 1, PSEUDO_MAP_VALUE, imm=8 * number, ref=COUNTS),
+        *written("r2 = 1\nlock *(u64 *)(r1 + 0) += r2"),
+        Insn(MOV64_IMM, 0, imm=Action.XDP_ABORTED),
+        Insn(EXIT),
+    ]
+
+
+def _func_info(code: Code) -> bytes:
+    """struct bpf_func_info[]: where each function starts, in slots of 8 bytes, and its type."""
+    slots = [0]
+    for insn in code.insns:
+        slots.append(slots[-1] + insn.slots)
+    return b"".join(struct.pack("<II", slots[s.start], s.btf_id) for s in code.subprogs)

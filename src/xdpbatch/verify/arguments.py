@@ -118,6 +118,11 @@ def _fixed(args: Arguments, number: int, value: Value) -> None:
     memory(args, number, value, args.helper.fixed_size, write=True)
 
 
+def _struct(args: Arguments, number: int, value: Value) -> None:
+    """A struct that the helper reads."""
+    memory(args, number, value, args.helper.sizes[number - 1])
+
+
 def _sized(args: Arguments, number: int, value: Value) -> None:
     """The size in the next register decides: see `_size`."""
 
@@ -238,6 +243,7 @@ RULES: dict[Arg, Callable[[Arguments, int, Value], None]] = {
     Arg.ALLOC_MEM: _alloc_mem,
     Arg.CONST_STR: _string,
     Arg.FIXED_MEM: _fixed,
+    Arg.STRUCT: _struct,
     Arg.FUNC: _function,
     Arg.STACK_OR_NULL: _stack_or_null,
 }

@@ -46,7 +46,7 @@ def diagnose(
 ) -> VerifierError:
     """The error of `refusal` at instruction `index`, reached by `path`."""
     inside = 0 <= index < len(program.insns)
-    return VerifierError(
+    error = VerifierError(
         Diagnostic(
             refusal.code,
             refusal.message,
@@ -57,6 +57,8 @@ def diagnose(
             notes=tuple(_path(program, path)),
         )
     )
+    error.index = index
+    return error
 
 
 def _path(program: Program, path: Path | None) -> Sequence[str]:
