@@ -36,6 +36,7 @@ class Arg(Enum):
     ALLOC_MEM = auto()  # memory from ringbuf_reserve; the call gives it back
     CONST_STR = auto()  # pointer into a read-only map, NUL-terminated
     FIXED_MEM = auto()  # writable memory of `Helper.fixed_size` bytes (struct bpf_fib_lookup, u32)
+    STRUCT = auto()  # readable memory of `Helper.sizes` at this argument's place
     FUNC = auto()  # a callback, LD_IMM64 with src PSEUDO_FUNC
     STACK_OR_NULL = auto()  # callback context
     SPIN_LOCK = auto()
@@ -69,6 +70,7 @@ class Helper:
     changes_packet: bool = False  # packet pointers are invalid afterwards
     gpl: bool = False
     fixed_size: int = 0
+    sizes: tuple[int, ...] = ()  # bytes of STRUCT arguments, by place
     releases: int | None = None  # index of the argument whose reference is given back
     needs: str = ""  # what it needs besides the program, in words; see `xdpbatch features`
 
