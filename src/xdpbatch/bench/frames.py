@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +134,11 @@ class Frames:
                 *(address_of(self._kept_buffs), address_of(self._kept_heads), times),
             )
         )
+
+    @property
+    def kept(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The XdpBuffs and the first HEAD bytes of each packet, as they were."""
+        return self._kept_buffs, self._kept_heads
 
     def restore(self) -> None:
         """Put packets and XdpBuffs back as they were."""

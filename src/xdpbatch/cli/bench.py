@@ -193,6 +193,39 @@ def prefetch(
 
 
 @app.command()
+def latency(
+    table: Annotated[str, typer.Argument(metavar="hash|lb", help="Which program.")] = "hash",
+    flows: Annotated[
+        str, typer.Option("--flows", metavar="N,...", help="Flows; each has an entry.")
+    ] = "1000,100000,1000000",
+    widths: Annotated[
+        str, typer.Option("--stage", metavar="N,...", help="Packets staged at a time.")
+    ] = "8,16,32,64",
+    zipf: Annotated[
+        float, typer.Option("--zipf", min=0, help="Exponent of Zipf's law; 0 is uniform.")
+    ] = 0.0,
+    kernel: Annotated[
+        bool, typer.Option("--kernel/--no-kernel", help="Of 4194304 flows the kernel too (root).")
+    ] = False,
+    rounds: Rounds = ROUNDS,
+    plot: Plot = None,
+    as_json: Json = False,
+    pretty: Pretty = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tables larger than the caches: one by one, batched, and with --stage."""
+    from xdpbatch.bench import latency as experiment
+
+    if table not in experiment.TABLES:
+        raise _usage(f"{table} is none of {', '.join(experiment.TABLES)}")
+    numbers, staged = _numbers("--flows", flows), _numbers("--stage", widths)
+    if min(numbers) < 1 or max(numbers) > experiment.MOST_FLOWS or min(staged) < 1:
+        raise _usage(f"flows are 1 to {experiment.MOST_FLOWS}, packets to stage at least 1")
+    grid = experiment.grid(table, numbers, staged, zipf, kernel=kernel)
+    _finish(grid, rounds, plot, as_json, pretty, quiet)
+
+
+@app.command()
 def sort(
     batch_size: BatchSize = 64,
     rounds: Rounds = ROUNDS,
