@@ -22,7 +22,7 @@ class Region(Enum):
     MAP_VALUE = auto()
     MEM = auto()  # ring buffer records, dynptr slices, global function arguments
     MIXED = auto()
-    SLOT = auto()  # 8 bytes of the frame that a rewrite added: only accesses at this offset touch it
+    SLOT = auto()  # 8 bytes that a rewrite added: only accesses at this offset touch them
 
 
 @dataclass(frozen=True, slots=True)
