@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from xdpbatch.data import chance
 from xdpbatch.data.metadata import MAX_METADATA
 from xdpbatch.errors import XdpBatchError
 from xdpbatch.host.tables import Tables
@@ -22,6 +23,7 @@ from xdpbatch.target import Target
 LOOPBACK = 1  # ifindex
 FIXED = 1_000_000_000  # ns: where a clock stands that was not told
 HZ = 250  # ticks a second where the kernel's configuration is not known
+_SECRET = chance.word()
 _JIFFIES64 = 118  # the helper that counts them
 
 
@@ -88,6 +90,11 @@ class Context:
                 f"{len(self.meta)} bytes cannot be metadata",
                 reason=f"at most {MAX_METADATA}, in multiples of 4 (xdp_metalen_invalid)",
             )
+
+    @property
+    def secret(self) -> int:
+        """The key of SYN cookies: the same for all queues."""
+        return self.seed or _SECRET
 
     @property
     def host_address(self) -> int:

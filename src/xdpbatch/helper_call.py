@@ -94,6 +94,8 @@ def _size(one: HelperCall, index: int, kind: Arg) -> int:
         return mem.load32(one.map + VALUE_SIZE)
     if kind in (Arg.MEM, Arg.MEM_OR_NULL, Arg.UNINIT_MEM):
         return one.arguments[index + 1]
+    if kind == Arg.STRUCT:
+        return one.helper.sizes[index]
     return {Arg.FIXED_MEM: one.helper.fixed_size, Arg.SPIN_LOCK: 4, Arg.TIMER: 16}.get(kind, 0)
 
 

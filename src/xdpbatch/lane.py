@@ -183,7 +183,7 @@ class Lane:
         context = self.setup.context
         rxq["queue_index"], rxq["cpu"], rxq["hz"] = port.queue, self.number, context.hz
         rxq["clock"], rxq["random"] = context.clock.ns, context.random_state
-        rxq["host"] = context.host_address
+        rxq["host"], rxq["secret"] = context.host_address, context.secret
         driver.queue.words["flush_each"] = int(self.setup.flush_each)
         self.stations.append(Station(interface, port.queue, port, driver))
 

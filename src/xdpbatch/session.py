@@ -108,7 +108,7 @@ class Session:
         queue = self.driver.queue
         rxq = queue.rxq
         rxq["queue_index"], rxq["egress_ifindex"] = context.rx_queue, context.egress_ifindex
-        rxq["host"] = context.host_address
+        rxq["host"], rxq["secret"] = context.host_address, context.secret
         rxq["hz"], rxq["clock"], rxq["random"] = context.hz, context.clock.ns, context.random_state
         if context.meta:
             queue.prepend(context.meta)

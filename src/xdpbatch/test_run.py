@@ -85,7 +85,7 @@ class Bench:
     def _set(self, context: Context) -> None:
         rxq = self.rxq
         self._context = context  # its host must live
-        rxq["host"] = context.host_address
+        rxq["host"], rxq["secret"] = context.host_address, context.secret
         rxq["ifindex"], rxq["queue_index"] = context.ifindex, context.rx_queue
         rxq["egress_ifindex"], rxq["hz"] = context.egress_ifindex, context.hz
         rxq["clock"] = context.clock.ns

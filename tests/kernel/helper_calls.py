@@ -93,6 +93,12 @@ class Script:
         self.add(call(helper, *arguments))
         self.keep()
 
+    def do_without_low_bits(self, helper: str, *arguments: int | str) -> None:
+        """Call and keep what it returns without the low 32 bits, unless it is an error."""
+        self.add(call(helper, *arguments))
+        self.add("if r0 s< 0 goto +2\nr0 >>= 32\nr0 <<= 32")
+        self.keep()
+
     def run(
         self,
         name: str,

@@ -12,7 +12,7 @@ import struct
 import time
 
 import pytest
-from helper_calls import Script, stack
+from helper_calls import Script, call, stack
 
 from xdpbatch.sys import bpf
 
@@ -461,4 +461,71 @@ def test_unset_arguments_of_trace_printk() -> None:
     script = Script()
     script.add(stack(b"hello\0\0\0", -8) + "r1 = r10\nr1 += -8\nr2 = 6\ncall bpf_trace_printk")
     script.keep()
+    script.same()
+
+
+SYN = bytes.fromhex("3039005000000001000000005002ffff00000000")  # port 12345 to 80, sequence 1
+IPV4 = bytes.fromhex("4500002800010000400600000a0000010a000002")
+IPV6 = bytes.fromhex("6000000000140640") + bytes(range(32))
+OPTIONS = [
+    b"", b"\2\4\5\xb4", b"\2\4\5\x14", b"\2\4\0\1", b"\2\4\0\0", b"\2\4\xff\xff",
+    b"\1\1\2\4\5\x78\1\1", b"\0\0\0\0\2\4\5\xb4", b"\2\4\2\x18\2\4\5\xb4",
+    b"\3\3\7\2\4\5\xb4\1", b"\2\3\5\1", b"\2\0\5\xb4", b"\2\x09\5\xb4", b"\1\1\1\2",
+    b"\x08\x0a" + bytes(8) + b"\1\2",
+]  # fmt: skip
+
+
+def header(options: bytes, claimed: int | None = None) -> bytes:
+    """A SYN with options; its length field, in words, is right unless one is claimed."""
+    words = (20 + len(options)) // 4 if claimed is None else claimed
+    return SYN[:12] + bytes([words << 4]) + SYN[13:] + options
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_mss_of_syn_cookies(version: int) -> None:
+    """The cookie's low bits are secret; the MSS above them, and the errors, are not."""
+    script = Script()
+    script.add(stack((IPV4 if version == 4 else IPV6).ljust(40, b"\0"), -40))
+    for options, claimed in [*((one, None) for one in OPTIONS), (b"", 6), (b"", 4), (b"", 0)]:
+        tcp = header(options, claimed)
+        script.add(stack(tcp.ljust(40, b"\0"), -80))
+        for length in {len(tcp), 20, 40, 19}:
+            helper = f"tcp_raw_gen_syncookie_ipv{version}"
+            script.do_without_low_bits(helper, "r10-40", "r10-80", length)
+    assert -errno.EINVAL in script.same().results
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("change", [None, *range(12), *range(12, 40, 3)])
+def test_syn_cookies_are_taken_back(version: int, change: int | None) -> None:
+    """An ACK of the cookie is good; with an address, port or number changed it is not."""
+    ip = (IPV4 if version == 4 else IPV6).ljust(40, b"\0")
+    script = Script()
+    script.add(stack(ip, -40) + stack(header(b"\2\4\5\xb4").ljust(24, b"\0"), -64))
+    script.add(call(f"tcp_raw_gen_syncookie_ipv{version}", "r10-40", "r10-64", 24))
+    script.add("r0 += 1\nr0 = be32 r0\n*(u32 *)(r10 - 56) = r0")  # ack = cookie + 1
+    script.add(f"r0 = {2 << 24}\n*(u32 *)(r10 - 60) = r0")  # sequence 2
+    if change is not None:
+        at = -64 + change if change < 12 else -40 + change
+        script.add(f"r1 = *(u8 *)(r10 {at})\nr1 ^= 4\n*(u8 *)(r10 {at}) = r1")
+    script.do(f"tcp_raw_check_syncookie_ipv{version}", "r10-40", "r10-64")
+    judge = script.same()
+    if change is None:
+        assert judge.results == (0,)
+
+
+NOWHERE = [0, 8, -1, -8, -4096, (1 << 47) - 4097, (1 << 47) - 1, 1 << 47, 1 << 48, 1 << 56, 1 << 60]
+NOWHERE += [0x4141414141414141, 1 << 63, -(1 << 56), -(1 << 47) - 1, 0xFFFFFFFFFF600010]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the address space is x86-64's")
+@pytest.mark.parametrize("size", [0, 1, 8, 16])
+def test_kernel_memory_that_cannot_be_read(size: int) -> None:
+    script = Script()
+    for address in NOWHERE:
+        script.add(stack(b"\xaa" * 16, -16))
+        script.do("probe_read_kernel", "r10-16", size, address)
+        for at in (-16, -8):
+            script.add(f"r1 = *(u64 *)(r10 {at})")
+            script.keep("r1")
     script.same()

@@ -63,9 +63,7 @@ def command(
     from xdpbatch.context import Clock, Context, metadata
     from xdpbatch.data import chance
     from xdpbatch.errors import XdpBatchError
-    from xdpbatch.host import Host
     from xdpbatch.host.choice import host_for
-    from xdpbatch.host.tables import Tables
     from xdpbatch.job import require_own_maps
 
     try:
@@ -78,7 +76,7 @@ def command(
     with chance.seeded(seed):
         collection = api.load(prog, btf=btf, kconfig=kconfig)
     if host:
-        context = replace(context, host=host_for(collection.object, host) or Tables(Host()))
+        context = replace(context, host=host_for(collection.object, host))
     program = collection.program(prog_name, section)
     runnable = program.compile(batch_size=1, backend=backend.value, context=context)
     require_own_maps(backend.value, bool(map or dump_maps))

@@ -49,8 +49,9 @@ RXQ_INFO = Layout(
         "batch": "u64",  # and i counted from the XdpBuff at this address
         "stage": "u64",  # packets that a trampoline of adaptive staging stages at a time; 0: none
         "host": "u64",  # address of host.layout.TABLES, what is known of the host; 0: nothing
-        **{f"scratch{i}": "u64" for i in range(3)},  # for keys that helpers put together
-        **{f"reserved{i}": "u64" for i in range(7)},
+        **{f"scratch{i}": "u64" for i in range(4)},  # for keys that helpers put together
+        "secret": "u64",  # key of SYN cookies
+        **{f"reserved{i}": "u64" for i in range(5)},
     },
     192,
 )
@@ -58,7 +59,7 @@ RXQ_IFINDEX, RXQ_QUEUE_INDEX, RXQ_EGRESS_IFINDEX, RXQ_CPU = 0, 4, 8, 12
 RXQ_FRAME_SIZE, RXQ_TAIL_CALLS, RXQ_REDIRECT_COUNT, RXQ_HZ = 16, 20, 24, 28
 RXQ_REDIRECTS, RXQ_TRACE, RXQ_RANDOM, RXQ_CLOCK = 32, 40, 48, 56
 RXQ_STAMPS, RXQ_STAMP_MASK, RXQ_FIRST, RXQ_BATCH = 64, 72, 80, 88
-RXQ_STAGE, RXQ_HOST, RXQ_SCRATCH = 96, 104, 112
+RXQ_STAGE, RXQ_HOST, RXQ_SCRATCH, RXQ_SECRET = 96, 104, 112, 144
 
 REDIRECT = Layout(
     "Redirect",

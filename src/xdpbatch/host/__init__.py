@@ -175,6 +175,8 @@ class Host:
             "neighbours": len(self.neighbours),
             "sockets": len(self.sockets),
         }
+        if not any(counts.values()):
+            return self.origin
         return f"{self.origin} ({', '.join(f'{n} {what}' for what, n in counts.items())})"
 
 

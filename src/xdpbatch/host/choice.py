@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xdpbatch.errors import UnsupportedError
-from xdpbatch.host import file, netlink
+from xdpbatch.host import Host, file, netlink
 from xdpbatch.host.tables import Tables
 from xdpbatch.isa import CALL, HELPER_CALL
 from xdpbatch.program import Object
@@ -14,22 +14,24 @@ ASKING = frozenset({69, 84, 85, 99, 163})
 
 
 def host_for(obj: Object, wanted: str = "") -> Tables | None:
-    """The tables of the host that `wanted` names: `live`, `none`, or a file.
+    """The tables of the host that `wanted` names: `live`, `none`, or a file; None if nobody asks.
 
-    Without a name it is the live one if the object's programs ask and netlink answers. A live one
-    is a snapshot. Raises XdpBatchError for a file that describes no host, UnsupportedError if
+    Without a name it is the live one, or nothing where netlink does not answer. A live one is a
+    snapshot. Raises XdpBatchError for a file that describes no host, UnsupportedError if
     `live` is not to be had.
     """
     if wanted not in ("", LIVE, NONE):
         return Tables(file.read(wanted))
-    if wanted == NONE or not asks(obj):
+    if not asks(obj):
         return None
+    if wanted == NONE:
+        return Tables(Host(origin="nothing is known"))
     try:
         return Tables(netlink.snapshot())
-    except UnsupportedError:
+    except UnsupportedError as error:
         if wanted == LIVE:
             raise
-        return None
+        return Tables(Host(origin=f"nothing is known: {error.diagnostics[0].reason}"))
 
 
 def asks(obj: Object) -> bool:
