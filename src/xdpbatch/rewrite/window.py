@@ -10,7 +10,7 @@ unchanged and in order afterwards, so a slice that guessed wrong has prefetched 
                         for pass in 0 .. passes - 1:
                             for each packet from first to limit:
                                 current->act = pass; slice(current)
-                            if none of them is WAITING: break
+                            if none of them, or none of the first 8, is WAITING: break
                         current = first
                         goto body
       done              r0 = 0
@@ -28,7 +28,8 @@ from xdpbatch.rewrite.patch import Code, goto, written
 from xdpbatch.rewrite.stage import WAITING
 
 BODY = 0  # the instruction that a packet starts at
-SLOTS = 32  # bytes of the main function's frame
+PROBE = 8  # packets of a window by which a pass is judged; a guess, as all prefetching is
+SLOTS = 40  # bytes of the main function's frame
 
 
 def appended(code: Code, slices: Code) -> Code:
@@ -54,7 +55,7 @@ def windows(
     `base` is the lowest slot of the frame in use; `current` and `end` are slots of the trampoline.
     """
     first, passed, reached = -base + 16, -base + 24, -base + 32
-    limit = -limit_slot(base)
+    limit, probe = -limit_slot(base), -base + 40
     code = written(f"""
             r2 = *(u64 *)(r10 - {-end})
             if r1 == r2 goto done
@@ -65,6 +66,9 @@ def windows(
         whole:
             *(u64 *)(r10 - {limit}) = r3
             *(u64 *)(r10 - {first}) = r1
+            r2 = r1
+            r2 += {PROBE * SIZEOF_XDP_BUFF}
+            *(u64 *)(r10 - {probe}) = r2
             r2 = 0
             *(u64 *)(r10 - {passed}) = r2
         again:
@@ -81,6 +85,11 @@ def windows(
         over:
             r1 += {SIZEOF_XDP_BUFF}
             *(u64 *)(r10 - {-current}) = r1
+            r2 = *(u64 *)(r10 - {probe})
+            if r1 != r2 goto more
+            r2 = *(u64 *)(r10 - {reached})
+            if r2 == 0 goto enough
+        more:
             r2 = *(u64 *)(r10 - {limit})
             if r1 != r2 goto packet
             r1 = *(u64 *)(r10 - {first})
@@ -95,6 +104,10 @@ def windows(
         done:
             r0 = 0
             exit
+        enough:
+            r1 = *(u64 *)(r10 - {first})
+            *(u64 *)(r10 - {-current}) = r1
+            goto run
         plain:
             *(u64 *)(r10 - {limit}) = r2
         run:
