@@ -78,7 +78,10 @@ def _check(one: HelperCall, index: int, kind: Arg) -> None:
         machine.check(one.frame, value, size, write=kind in WRITTEN and not _asks(one, kind))
 
 
-WRITTEN = {Arg.UNINIT_MAP_VALUE, Arg.UNINIT_MEM, Arg.FIXED_MEM, Arg.SPIN_LOCK, Arg.TIMER}
+WRITTEN = {
+    *(Arg.UNINIT_MAP_VALUE, Arg.UNINIT_MEM, Arg.INOUT_MEM, Arg.FIXED_MEM),
+    *(Arg.SPIN_LOCK, Arg.TIMER),
+}
 
 
 def _asks(one: HelperCall, kind: Arg) -> bool:
@@ -92,7 +95,7 @@ def _size(one: HelperCall, index: int, kind: Arg) -> int:
         return mem.load32(one.map + KEY_SIZE)
     if kind in (Arg.MAP_VALUE, Arg.UNINIT_MAP_VALUE):
         return mem.load32(one.map + VALUE_SIZE)
-    if kind in (Arg.MEM, Arg.MEM_OR_NULL, Arg.UNINIT_MEM):
+    if kind in (Arg.MEM, Arg.MEM_OR_NULL, Arg.UNINIT_MEM, Arg.INOUT_MEM):
         return one.arguments[index + 1]
     if kind == Arg.STRUCT:
         return one.helper.sizes[index]

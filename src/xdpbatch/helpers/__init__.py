@@ -30,6 +30,7 @@ class Arg(Enum):
     MEM = auto()  # readable memory, its size is the next argument
     MEM_OR_NULL = auto()
     UNINIT_MEM = auto()  # memory that the helper writes, its size is the next argument
+    INOUT_MEM = auto()  # memory that the helper reads and writes, its size is the next argument
     CONST_SIZE = auto()  # a bounded number > 0
     CONST_SIZE_OR_ZERO = auto()
     CONST_ALLOC_SIZE = auto()  # a constant: the size of the memory that is returned

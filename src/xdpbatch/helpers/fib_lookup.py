@@ -238,9 +238,8 @@ def fib_lookup(buff: int, ctx: int, params: int, plen: int, flags: int) -> int:
 HELPER = Helper(
     69,
     "fib_lookup",
-    (Arg.CTX, Arg.FIXED_MEM, Arg.CONST_SIZE, Arg.ANYTHING),
+    (Arg.CTX, Arg.INOUT_MEM, Arg.CONST_SIZE, Arg.ANYTHING),
     Ret.INTEGER,
     fib_lookup,
     gpl=True,
-    fixed_size=SIZEOF_FIB_LOOKUP,
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xdpbatch.verify.walk import Walk
 
 MAX_SIZE = 1 << 29  # BPF_MAX_VAR_SIZ
-SIZED = (Arg.MEM, Arg.MEM_OR_NULL, Arg.UNINIT_MEM)
+SIZED = (Arg.MEM, Arg.MEM_OR_NULL, Arg.UNINIT_MEM, Arg.INOUT_MEM)
 
 
 class Call:
@@ -157,11 +157,14 @@ def _size(args: Arguments, number: int, value: Value) -> None:
     mark_precise(value)
     if memory_kind not in SIZED:
         return
-    if isinstance(before, Scalar) and not before.num.umax and not num.umax:
+    null = memory_kind == Arg.MEM_OR_NULL and isinstance(before, Scalar) and not before.num.umax
+    if null and not num.umax:
         mark_precise(before)  # nothing is touched
         return
-    write = memory_kind == Arg.UNINIT_MEM
-    memory(args, number - 1, before, num.umax, write, exact=not num.mask)
+    if memory_kind != Arg.UNINIT_MEM:
+        memory(args, number - 1, before, num.umax)
+    if memory_kind in (Arg.UNINIT_MEM, Arg.INOUT_MEM):
+        memory(args, number - 1, before, num.umax, write=True, exact=not num.mask)
 
 
 def memory(
@@ -237,6 +240,7 @@ RULES: dict[Arg, Callable[[Arguments, int, Value], None]] = {
     Arg.MEM: _sized,
     Arg.MEM_OR_NULL: _sized,
     Arg.UNINIT_MEM: _sized,
+    Arg.INOUT_MEM: _sized,
     Arg.CONST_SIZE: _size,
     Arg.CONST_SIZE_OR_ZERO: _size,
     Arg.CONST_ALLOC_SIZE: _alloc_size,
