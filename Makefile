@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TRAFFIC := udp,tcp=0.3,size=64-300,flows=10000,zipf=1.1,dst=192.0.2.1/32,count=1000000
 EXAMPLES := src/xdpbatch/examples
 
-.PHONY: demo test lint bench results docs size lock clean
+.PHONY: demo test lint verifier-tests bench results docs size lock clean
 
 $(BIN)/xdpbatch: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What docs/verifier.md says of the verifier. XDPBATCH_LINUX_SOURCE: a tree or tarball of linux-source-6.1, without which the
+# kernel's own tests are left out by name; FUZZ programs from SEED go to both verifiers (root).
+FUZZ ?= 1000
+SEED ?= 1
+verifier-tests: $(VENV)/.dev
+	XDPBATCH_FUZZ=$(FUZZ) XDPBATCH_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest -s -rA --no-header \
+	    tests/kernel/test_verify_selftests.py tests/kernel/test_verify_fuzz.py tests/kernel/test_global_functions.py \
+	    tests/filetests/test_verify_filetests.py tests/unit/test_verdict.py tests/unit/test_guard.py \
+	    tests/property/test_soundness.py tests/property/test_guards.py tests/property/test_verify_*.py
 
 # Every measurement: tables on stdout, JSON in build/bench. `make results` also writes them into docs/results.md, with
 # pictures. About five minutes; wants a quiet machine; as root also the kernel and AF_XDP, which are left out otherwise.

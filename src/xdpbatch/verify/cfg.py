@@ -53,7 +53,12 @@ def successors(program: Program, index: int) -> Iterator[int]:
 
 
 def check_shape(program: Program) -> None:
-    """Raise Misshapen for the first thing wrong with the control flow."""
+    """Raise Misshapen for the first thing wrong with the control flow, or with a load's fields,
+    which the kernel looks at even where no path comes."""
+    for index, insn in enumerate(program.insns):
+        if insn.is_load and insn.imm:
+            reason = f"imm {insn.imm} of a load"
+            raise _wrong(index, "reserved-field", "an unused field is not 0", reason)
     for subprog in program.subprogs:
         last = program.insns[subprog.end - 1]
         if last.falls_through:
