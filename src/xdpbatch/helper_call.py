@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from xdpbatch import mem
 from xdpbatch.data.layout import address_of, aligned
 from xdpbatch.helpers import Arg, Helper, Ret, helpers
+from xdpbatch.host.layout import SIZEOF_BPF_SOCK
 from xdpbatch.interp import FUNCTION, Frame, Interpreter, Region
 from xdpbatch.isa import MASK32, MASK64
 from xdpbatch.maps import ENOTSUPP, GEOMETRY, KEY_SIZE, MAP_FLAGS, MAP_TYPE, VALUE_SIZE, map_type
@@ -55,7 +56,7 @@ def call(machine: Interpreter, frame: Frame, number: int) -> int:
     if number in CONTROL:
         return CONTROL[number](one)
     result = _map_operation(one) if helper.op else _native(one)
-    if helper.releases is not None:
+    if helper.releases is not None and helper.args[helper.releases] == Arg.ALLOC_MEM:
         del machine.granted[one.arguments[helper.releases]]
     if result:
         _grant(one, result)
@@ -71,7 +72,7 @@ def _check(one: HelperCall, index: int, kind: Arg) -> None:
         raise one.bad(index, f"{value:#x} is not the context")
     if kind == Arg.FUNC and not value & FUNCTION:
         raise one.bad(index, f"{value:#x} is not a function")
-    if kind == Arg.ALLOC_MEM and value not in machine.granted:
+    if kind in (Arg.ALLOC_MEM, Arg.SOCK) and value not in machine.granted:
         raise one.bad(index, f"{value:#x} was not reserved")
     size = _size(one, index, kind)
     if size and not (kind == Arg.MEM_OR_NULL and value == 0):
@@ -111,6 +112,8 @@ def _grant(one: HelperCall, result: int) -> None:
         size = mem.load32(one.map + VALUE_SIZE)
         writable = not mem.load32(one.map + MAP_FLAGS) & BPF_F_RDONLY_PROG
         one.machine.grant(Region(result, result + size, writable))
+    elif one.helper.ret in (Ret.SOCK_OR_NULL, Ret.SOCK_COMMON_OR_NULL):
+        one.machine.grant(Region(result, result + SIZEOF_BPF_SOCK, writable=False))
     elif one.helper.ret == Ret.ALLOC_MEM_OR_NULL:
         size = one.arguments[one.helper.args.index(Arg.CONST_ALLOC_SIZE)]
         one.machine.grant(Region(result, result + size))

@@ -54,6 +54,7 @@ class Ret(Enum):
     MAP_VALUE_OR_NULL = auto()
     ALLOC_MEM_OR_NULL = auto()  # acquires a reference
     SOCK_OR_NULL = auto()  # acquires a reference
+    SOCK_COMMON_OR_NULL = auto()  # acquires a reference; not every field is there
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,3 +131,34 @@ ADDRESS = Layout(
 )
 ADDRESS_IFINDEX, ADDRESS_PREFIX, ADDRESS_BYTES = 0, 4, 8
 SIZEOF_ADDRESS = 24
+
+# struct bpf_sock (include/uapi/linux/bpf.h) as a program reads it, then what lookups need
+SOCKET = Layout(
+    "HostSocket",
+    {
+        "bound_dev_if": "u32",
+        "family": "u32",
+        "type": "u32",
+        "protocol": "u32",
+        "mark": "u32",
+        "priority": "u32",
+        "src_ip4": "u32",
+        **{f"src_ip6{i}": "u32" for i in range(4)},
+        "src_port": "u32",  # host order
+        "dst_port": "u16",  # network order
+        "pad": "u16",
+        "dst_ip4": "u32",
+        **{f"dst_ip6{i}": "u32" for i in range(4)},
+        "state": "u32",
+        "rx_queue_mapping": "u32",
+        "only6": "u32",
+        "wild": "u32",  # not bound to an address
+        "four": "u32",  # takes IPv4 packets
+        "connected": "u32",
+    },
+    96,
+)
+SK_DEVICE, SK_FAMILY, SK_PROTOCOL, SK_SRC_IP4, SK_SRC_IP6, SK_SRC_PORT = 0, 4, 12, 24, 28, 44
+SK_DST_PORT, SK_DST_IP4, SK_DST_IP6, SK_STATE = 48, 52, 56, 72
+SK_ONLY6, SK_WILD, SK_FOUR, SK_CONNECTED = 80, 84, 88, 92
+SIZEOF_BPF_SOCK, SIZEOF_SOCKET = 80, 96

@@ -1,7 +1,7 @@
 """What the running kernel says of this network namespace: a snapshot through netlink.
 
-Analogous to `ip -j address; ip -j rule; ip -j route show table all; ip -j neigh`, and to
-/proc/net/tcp for sockets. Nothing is followed: what changes later is not seen.
+Analogous to `ip -j address; ip -j rule; ip -j route show table all; ip -j neigh; ss -tuan`.
+Nothing is followed: what changes later is not seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xdpbatch.host import (
     RuleAction,
     any_address,
 )
-from xdpbatch.host.proc import sockets
+from xdpbatch.host.diag import sockets
 
 Message = Any
 IFF_LOOPBACK, IFF_POINTOPOINT = 0x8, 0x10

@@ -23,16 +23,21 @@ from xdpbatch.host import (
     Network,
     Route,
     Rule,
+    Socket,
     default_rules,
     family_of,
+    v4_in,
 )
 from xdpbatch.host import layout as at
-from xdpbatch.host.sockets import SOCKET, socket_record
 from xdpbatch.maps import Map
 from xdpbatch.program import MapSpec
 from xdpbatch.uapi import BPF_F_NO_PREALLOC, MapNumber
 
 UNIVERSE, LINK_SCOPE = 0, 253  # RT_SCOPE_*
+STREAM, DATAGRAM = 1, 2  # SOCK_*
+TCP = 6
+NO_QUEUE = 0xFFFFFFFF
+LOOPBACK4_IPV6 = int.from_bytes(bytes((127, 0, 0, 6)), "little")  # include/net/ipv6.h
 Record = dict[str, int]
 
 
@@ -58,13 +63,13 @@ class Tables:
             if family_of(each.local) == AF_INET6
         ]
         rules = [_rule(one) for one in sorted(host.rules, key=lambda rule: rule.priority)]
-        sockets = [socket_record(one) for one in host.sockets]
+        sockets = [_socket(one) for one in host.sockets]
         self._arrays = {
             "routes": _array(at.ROUTE, self._routes),
             "hops": _array(at.HOP, self._hops),
             "rules": _array(at.RULE, rules),
             "addresses": _array(at.ADDRESS, addresses),
-            "sockets": _array(SOCKET, sockets),
+            "sockets": _array(at.SOCKET, sockets),
         }
         self._block = at.TABLES.array(1)
         self._set({name: one.address for name, one in self._maps.items()})
@@ -208,6 +213,35 @@ def _rule(rule: Rule) -> Record:
         **_words("source", rule.source.network_address if rule.source else None),
         **_words("destination", rule.destination.network_address if rule.destination else None),
     }
+
+
+def _socket(one: Socket) -> Record:
+    family = family_of(one.local)
+    record: Record = {
+        "bound_dev_if": one.ifindex,
+        "family": family,
+        "type": STREAM if one.protocol == TCP else DATAGRAM,
+        "protocol": one.protocol,
+        "mark": one.mark,
+        "src_port": one.local_port,
+        "dst_port": int.from_bytes(one.remote_port.to_bytes(2, "big"), "little"),
+        "state": one.state,
+        "rx_queue_mapping": NO_QUEUE,
+        "only6": one.only6,
+        "wild": one.local.is_unspecified,
+        "connected": one.remote is not None,
+    }
+    takes4 = one.local.is_unspecified and not one.only6 and (one.remote is None)
+    record["four"] = takes4 or v4_in(one.local).version == 4
+    if family == AF_INET6 and not one.local.is_unspecified:
+        record["src_ip4"] = LOOPBACK4_IPV6
+    for side, address in (("src", one.local), ("dst", one.remote)):
+        if address is not None and v4_in(address).version == 4:
+            record[f"{side}_ip4"] = int.from_bytes(v4_in(address).packed, "little")
+        if address is not None and family == AF_INET6:
+            words = [address.packed[i : i + 4] for i in range(0, 16, 4)]
+            record |= {f"{side}_ip6{i}": int.from_bytes(w, "little") for i, w in enumerate(words)}
+    return record
 
 
 def _words(name: str, address: Address | None) -> Record:

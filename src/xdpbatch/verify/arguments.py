@@ -208,6 +208,15 @@ def _alloc_mem(args: Arguments, number: int, value: Value) -> None:
         raise args.bad(number, value, "a record that was not given back yet")
 
 
+def _socket(args: Arguments, number: int, value: Value) -> None:
+    kind = value.kind if isinstance(value, Pointer) else None
+    if kind not in (Kind.SOCK, Kind.SOCK_COMMON):
+        raise args.bad(number, value, "a socket")
+    base = _pointer(args, number, value, kind, "a socket")
+    if all(ref[0] != base.ref for ref in args.state.refs):
+        raise args.bad(number, value, "a socket that was not given back yet")
+
+
 def _string(args: Arguments, number: int, value: Value) -> None:
     base = _pointer(args, number, value, Kind.MAP_VALUE, "a string in a read-only map")
     spec, at = base.map, base.constant_offset
@@ -248,6 +257,7 @@ RULES: dict[Arg, Callable[[Arguments, int, Value], None]] = {
     Arg.CONST_STR: _string,
     Arg.FIXED_MEM: _fixed,
     Arg.STRUCT: _struct,
+    Arg.SOCK: _socket,
     Arg.FUNC: _function,
     Arg.STACK_OR_NULL: _stack_or_null,
 }

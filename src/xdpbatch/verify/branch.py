@@ -121,7 +121,9 @@ def _pointer_outcome(insn: Insn, a: Value, b: Value) -> bool | None:
 
 def _never_null(pointer: Pointer) -> bool:
     """Whether a comparison with 0 is decided: reg_not_null, which knows no ctx, stack or packet."""
-    return pointer.kind in (Kind.MAP, Kind.MAP_VALUE, Kind.MEM, Kind.MAP_KEY)
+    return pointer.kind in (
+        *(Kind.MAP, Kind.MAP_VALUE, Kind.MEM, Kind.MAP_KEY, Kind.SOCK, Kind.SOCK_COMMON),
+    )
 
 
 def _learn_pointers(insn: Insn, a: Value, b: Value, yes: State, no: State) -> None:

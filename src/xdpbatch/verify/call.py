@@ -226,6 +226,11 @@ def _result(walk: Walk, state: State, helper: Helper, args: Arguments, index: in
             ref = walk.new_id()
             state.refs = (*state.refs, (ref, index))
             return Pointer(Kind.MEM, id=ref, null=True, size=args.allocated, ref=ref)
+        case Ret.SOCK_OR_NULL | Ret.SOCK_COMMON_OR_NULL:
+            ref = walk.new_id()
+            state.refs = (*state.refs, (ref, index))
+            common = helper.ret == Ret.SOCK_COMMON_OR_NULL
+            return Pointer(Kind.SOCK_COMMON if common else Kind.SOCK, id=ref, null=True, ref=ref)
     raise Refusal("unsupported", f"bpf_{helper.name} returns what this verifier does not know")
 
 

@@ -19,7 +19,9 @@ from xdpbatch.verify.state import PACKETS, WORDS, Kind, Pointer, Scalar, Value, 
 if TYPE_CHECKING:
     from xdpbatch.verify.walk import Walk
 
-FIXED = frozenset((Kind.PACKET_END, Kind.MAP, Kind.FUNC, Kind.XDP_SOCK))
+FIXED = frozenset(
+    (Kind.PACKET_END, Kind.MAP, Kind.FUNC, Kind.XDP_SOCK, Kind.SOCK, Kind.SOCK_COMMON)
+)
 SIGNS = dict(
     zip(
         Alu,

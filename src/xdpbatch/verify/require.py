@@ -26,7 +26,13 @@ REGIONS = {
     Kind.MAP_KEY: Region.MEM,
     Kind.MEM: Region.MEM,
     Kind.XDP_SOCK: Region.MAP_VALUE,
+    Kind.SOCK: Region.MEM,
+    Kind.SOCK_COMMON: Region.MEM,
 }
+SOCK_SIZE = 80  # struct bpf_sock
+SOCK_FULL = range(8, 24)  # type to priority: not in a sock_common
+SOCK_WORDS = (4, 8, 12, 44, 48, 49, 72, 76)  # family, type, protocol, ports, state, queue
+SOCK_ADDRESSES = (range(24, 44), range(52, 72))
 READ_ONLY = (MapNumber.DEVMAP, MapNumber.DEVMAP_HASH)  # for programs: dev_map_init_map
 VERB = {False: "load", True: "store"}
 
@@ -96,11 +102,27 @@ def memory(number: int, base: Pointer, off: int, size: int, write: bool) -> None
                 f"{VERB[write]} of something else than queue_id of an AF_XDP socket",
                 reg(number, base),
             )
+    elif base.kind in (Kind.SOCK, Kind.SOCK_COMMON):
+        if write or not socket_field(base.off + off, size, base.kind == Kind.SOCK_COMMON):
+            raise Refusal(
+                "socket-access",
+                f"{VERB[write]} of {size} bytes at {base.off + off} of a socket",
+                reg(number, base),
+                "the fields of struct bpf_sock may be read, each for itself",
+            )
     elif base.kind == Kind.MAP_KEY:
         if write:
             raise Refusal("map-access", "store into a map's key", reg(number, base))
         assert base.map is not None
         bounded(number, base, off, size, write, base.map.key_size, "map-key-bounds")
+
+
+def socket_field(at: int, size: int, common: bool) -> bool:
+    """Whether a field of struct bpf_sock may be read so: bpf_sock_is_valid_access()."""
+    if not 0 <= at < SOCK_SIZE or at % size or size > 4 or (common and at in SOCK_FULL):
+        return False
+    narrow = at in SOCK_WORDS or any(at in addresses for addresses in SOCK_ADDRESSES)
+    return narrow or (size == 4 and at not in (50, 51))
 
 
 def packet(number: int, base: Pointer, off: int, size: int, write: bool) -> None:

@@ -70,9 +70,8 @@ def mark_precise(value: Scalar) -> None:
 class Kind(IntEnum):
     """What a pointer points to: enum bpf_reg_type."""
 
-    CTX, PACKET, PACKET_META, PACKET_END, STACK, MAP, MAP_VALUE, MEM, FUNC, MAP_KEY, XDP_SOCK = (
-        range(11)
-    )
+    CTX, PACKET, PACKET_META, PACKET_END, STACK, MAP, MAP_VALUE, MEM, FUNC, MAP_KEY = range(10)
+    XDP_SOCK, SOCK, SOCK_COMMON = range(10, 13)
 
 
 PACKETS = frozenset((Kind.PACKET, Kind.PACKET_META))
@@ -88,6 +87,8 @@ WORDS = {
     Kind.FUNC: "function",
     Kind.MAP_KEY: "key",
     Kind.XDP_SOCK: "xdp_sock",
+    Kind.SOCK: "socket",
+    Kind.SOCK_COMMON: "sock_common",
 }
 
 
