@@ -42,7 +42,6 @@ from xdpbatch.mem import (
     mul64,
     prefetch,
     shr64,
-    signed,
     store8,
     store32,
     store64,
@@ -60,7 +59,7 @@ REGIONS, TARGET, OWN_LISTS = OWN + 76, OWN + 80, OWN + 84  # the last two of the
 
 BUCKET, SLOTS, OVERFLOW = 64, 8, 40
 PER_BUCKET = 4  # elements for each bucket of a full map: half of its slots
-LOW, HIGH = signed(0x0101010101010101), signed(0x8080808080808080)
+LOW, LOW7 = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F
 KMALLOC_MAX_SIZE, SIZEOF_HTAB_ELEM = 4 << 20, 48  # what the kernel can allocate as one element
 MAX_ENTRIES = 1 << 31
 
@@ -84,6 +83,14 @@ def tag_of(hash: int) -> int:
 
 
 @native
+def equal_bytes(a: int, b: int) -> int:
+    """The top bit of each byte that is equal in both; exactly, for the next byte up may be a free
+    slot whose element still has the key's bytes."""
+    differ = a ^ b
+    return ~(add64(differ & LOW7, LOW7) | differ | LOW7)
+
+
+@native
 def find(map: int, key: int, hash: int, elements: int, key_size: int, stride: int) -> int:
     """Address of the element's key, 0 if there is none. `elements` is the base that is searched."""
     mask = load32(map + MASK)
@@ -92,8 +99,7 @@ def find(map: int, key: int, hash: int, elements: int, key_size: int, stride: in
     at = hash & mask
     while True:
         bucket = buckets + at * BUCKET
-        differ = load_acquire64(bucket) ^ tags
-        match = add64(differ, -LOW) & ~differ & HIGH  # the lowest set bit marks an equal byte
+        match = equal_bytes(load_acquire64(bucket), tags)
         while match != 0:
             element = elements + load32(bucket + SLOTS + (ctz64(match) >> 3) * 4) * stride
             if same(element, key, key_size) != 0:
@@ -110,8 +116,7 @@ def prefetch_element(map: int, hash: int, step: int, elements: int, stride: int)
     bucket = load64(map + BUCKETS) + (hash & load32(map + MASK)) * BUCKET
     if step == 0:
         return prefetch(bucket)
-    differ = load64(bucket) ^ mul64(tag_of(hash), LOW)
-    match = add64(differ, -LOW) & ~differ & HIGH
+    match = equal_bytes(load64(bucket), mul64(tag_of(hash), LOW))
     while match != 0:
         index = load32(bucket + SLOTS + (ctz64(match) >> 3) * 4)
         element = elements + index * stride
