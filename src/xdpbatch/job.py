@@ -212,9 +212,7 @@ def require_own_maps(backend: str, wanted: bool) -> None:
 
 def filled(job: Job, instance: Instance) -> Mapping[str, MapView]:
     """The maps, after what is to be in them was entered."""
-    require_own_maps(
-        job.backend, bool(job.fills or job.dump) or job.events not in ("", "trace")
-    )
+    require_own_maps(job.backend, bool(job.fills or job.dump) or job.events not in ("", "trace"))
     if job.fills or job.dump:
         operations.enable()
     views = instance.views(job.backend)
