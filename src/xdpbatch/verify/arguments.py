@@ -157,8 +157,8 @@ def _size(args: Arguments, number: int, value: Value) -> None:
     mark_precise(value)
     if memory_kind not in SIZED:
         return
-    null = memory_kind == Arg.MEM_OR_NULL and isinstance(before, Scalar) and not before.num.umax
-    if null and not num.umax:
+    nullable = memory_kind == Arg.MEM_OR_NULL
+    if nullable and isinstance(before, Scalar) and not before.num.umax and not num.umax:
         mark_precise(before)  # nothing is touched
         return
     if memory_kind != Arg.UNINIT_MEM:
