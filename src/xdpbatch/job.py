@@ -291,7 +291,7 @@ def measure_baseline(job: Job) -> str:
     )
     said = f"ns per packet to receive, run and act, median of {ROUNDS} in turns: {spread}"
     if not change.told:
-        return f"batching bought nothing that the noise of this run does not cover; {said}"
+        return f"batching bought less than the spread of this run shows; {said}"
     return f"batching bought {change.percent:+.0f} % packets per second; {said}"
 
 
