@@ -71,7 +71,8 @@ def command(
     stage: Stage = "off",
     poc_fixed: PocFixed = False,
     one_by_one: Annotated[
-        bool, typer.Option("--one-by-one", help="Run and act packet by packet, without a trampoline.")
+        bool,
+        typer.Option("--one-by-one", help="Run and act packet by packet, without a trampoline."),
     ] = False,
     retpoline: Annotated[
         bool, typer.Option("--retpoline", help="One by one: call through a retpoline.")
