@@ -123,16 +123,16 @@ def test_a_damaged_entry_is_proven_again(folder: Path) -> None:
     assert verdict(lookup()) == first
 
 
-def test_a_large_program_is_quick(folder: Path) -> None:
+def test_a_large_program_is_not_walked_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second verdict comes from the cache. `make verifier-tests` shows both times."""
     program = unrolled(500)
     assert len(program.insns) > 5_000
     start = time.perf_counter()
     first = verdict(program)
     cold = time.perf_counter() - start
+    monkeypatch.setattr(module, "verify", lambda _: pytest.fail("the program was walked again"))
     start = time.perf_counter()
     again = verdict(program)
     warm = time.perf_counter() - start
     assert again == first
-    assert cold < 10
-    assert warm < 0.2
     print(f"{len(program.insns)} instructions: {cold:.2f} s, from the cache {warm:.3f} s")
